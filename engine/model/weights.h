@@ -1,0 +1,78 @@
+// A model's weights on a device, fused the way the forward pass reads them, and its n-gram tables.
+// Loaded once at start-up; checkpoint tensors are named by rules (weights.cc), so that a family
+// adds rows, not classes. Everything a checkpoint can get wrong is found here or in config.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/config.h"
+#include "engine/model/ngram.h"
+#include "engine/ops/ops.h"
+#include "memory/base/status.h"
+#include "memory/device/device.h"
+#include "memory/table/row_store.h"
+
+namespace engram::engine {
+
+// All norm weights, biases and convolution taps are widened to f32. An absent one is an empty View.
+struct EngramWeights {
+  Matrix key_value;     // [(G+1)*D, E]: G key projections, branch-major, then the value projection
+  View key_value_bias;  // [1, (G+1)*D]
+  View key_norm;        // [G, D]
+  View query_norm;      // [G, D]
+  View conv_norm;       // [G, D]; empty without convolution
+  View conv;            // [G*D, w]; empty without convolution
+};
+
+struct LayerWeights {
+  View input_norm;   // [1, D]
+  Matrix qkv;        // [(Nq + 2 Nk) * Dh, D]: q, k, v
+  View qkv_bias;     // [1, (Nq + 2 Nk) * Dh]
+  View q_norm;       // [1, Dh]
+  View k_norm;       // [1, Dh]
+  Matrix output;     // [D, Nq * Dh]
+  View output_bias;  // [1, D]
+  View post_norm;    // [1, D]
+  Matrix gate_up;    // [2I, D]: gate, up
+  Matrix down;       // [D, I]
+  int engram = -1;   // index into Weights::engram and ::tables, or -1
+};
+
+struct Weights {
+  Matrix embedding;  // [V, D]
+  Matrix lm_head;    // [V, D]; the embedding itself when tied
+  View final_norm;   // [1, D]
+  std::vector<LayerWeights> layers;
+  std::vector<EngramWeights> engram;                      // in the order of engram.layer_ids
+  std::vector<std::unique_ptr<memory::RowStore>> tables;  // one per Engram layer, same order
+  TokenMap token_map;
+  int64_t weight_bytes = 0;  // tables not counted
+  int64_t table_bytes = 0;
+  std::vector<memory::Buffer> storage;  // what the views above point into
+};
+
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+};
+
+// Reads DIRECTORY/*.safetensors. `tokenizer_size` is len(tokenizer), for the token map's length.
+// INVALID_ARGUMENT names file, tensor or field, expected and found; DATA_LOSS a short read;
+// RESOURCE_EXHAUSTED what could not be allocated. `progress` may be empty.
+memory::Result<Weights> load_weights(
+    const std::string& directory,
+    const ModelConfig& config,
+    int64_t tokenizer_size,
+    memory::Device& device,
+    Ops& ops,
+    const std::function<void(const LoadProgress&)>& progress);
+
+// Weights and tables that are cheap hashes of tensor, row and column: finite, of a scale that keeps
+// activations in range, the same in every run. Table rows are bf16.
+memory::Result<Weights> make_dummy_weights(
+    const ModelConfig& config, memory::Device& device, Ops& ops);
+
+}  // namespace engram::engine

@@ -1,0 +1,213 @@
+// The engine as a front end sees it: submit a request, receive its output through a sink, abort it.
+//
+// submit(), abort(), stats() and drain() may be called by any thread and never block on a step.
+// A sink's methods are called by the engine's thread, one at a time per request, and must return
+// at once; on_finish() is the last call for a choice, on_done() the last for a request. One request
+// can never stop the engine: what goes wrong with it ends in its own status.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/model/config.h"
+#include "engine/model/tokenizer.h"
+#include "memory/base/status.h"
+
+namespace engram::engine {
+
+using Clock = std::chrono::steady_clock;
+
+struct SamplingParams {
+  float temperature = 1.f;
+  float top_p = 1.f;
+  int32_t top_k = 0;  // 0: off
+  float min_p = 0.f;
+  float repetition_penalty = 1.f;
+  float presence_penalty = 0.f;
+  float frequency_penalty = 0.f;
+  std::optional<uint64_t> seed;  // choice i draws from seed + i; absent: not reproducible
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  int64_t max_tokens = -1;  // -1: up to max_model_len
+  int64_t min_tokens = 0;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop_str_in_output = false;
+  bool skip_special_tokens = true;
+  int n = 1;
+  bool echo = false;
+  int32_t logprobs = -1;         // -1: none; k: the chosen id and the k best
+  int32_t prompt_logprobs = -1;  // the same for prompt positions 1..
+};
+
+enum class FinishReason { kNone, kStop, kLength, kCancelled, kTimeLimit, kError };
+const char* finish_reason_name(FinishReason reason);  // "stop", "length", "abort", ...
+
+struct TopLogprob {
+  int32_t id = 0;
+  float logprob = 0.f;
+};
+
+struct PositionLogprobs {
+  int32_t id = 0;
+  float logprob = 0.f;
+  int32_t rank = 0;             // 1 = most likely
+  std::vector<TopLogprob> top;  // descending
+};
+
+// What is new since the last delta of this choice. Text never ends inside a code point and never
+// contains a stop string unless asked for.
+struct Delta {
+  int choice = 0;
+  std::string text;
+  std::vector<int32_t> token_ids;
+  std::vector<PositionLogprobs> logprobs;         // one per token id, if asked for
+  std::vector<PositionLogprobs> prompt_logprobs;  // in the first delta only; position 0 has none
+};
+
+struct Finish {
+  FinishReason reason = FinishReason::kNone;
+  std::optional<int32_t> matched_token;
+  std::optional<std::string> matched_string;
+};
+
+// n-gram traffic of one request.
+struct NgramUsage {
+  int64_t rows = 0;         // rows its tokens needed, over all Engram layers
+  int64_t unique_rows = 0;  // distinct rows among them
+  int64_t bytes = 0;        // as stored
+  double hash_seconds = 0;
+  double gather_seconds = 0;
+  double exposed_wait_seconds = 0;  // of the steps it took part in
+  std::map<int, double> mean_gate;  // by Engram layer, over its tokens
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;  // all choices, end-of-sequence ids included
+  int64_t cached_tokens = 0;      // prompt tokens found in the prefix cache
+  int64_t preemptions = 0;
+  double queue_seconds = 0;
+  double first_token_seconds = 0;  // arrival to first token
+  double total_seconds = 0;
+  NgramUsage ngram;
+};
+
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  virtual void on_delta(Delta delta) = 0;
+  virtual void on_finish(int choice, Finish finish) = 0;
+  // ok, or why the request ended early (CANCELLED, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, ...).
+  virtual void on_done(const memory::Status& status, const Usage& usage) = 0;
+};
+
+struct Request {
+  std::string id;  // unique among live requests
+  std::vector<int32_t> prompt_ids;
+  SamplingParams sampling;
+  std::optional<Clock::time_point> deadline;
+  bool bypass_prefix_cache = false;
+  std::string cache_salt;      // requests with different salts never share cached prefixes
+  std::shared_ptr<Sink> sink;  // shared: the front end and the engine let go at different times
+};
+
+// Totals since the start, and gauges of now. A plain copy.
+struct EngineStats {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t kv_pages_total = 0;
+  int64_t kv_pages_free = 0;  // prefix-cached pages that may be evicted count as free
+  int64_t prompt_tokens = 0;
+  int64_t generation_tokens = 0;
+  int64_t cached_tokens = 0;
+  int64_t prefix_queries_tokens = 0;
+  int64_t preemptions = 0;
+  int64_t steps = 0;
+  int64_t heartbeat_ns = 0;  // steady clock, last turn of the engine loop
+  std::map<FinishReason, int64_t> finished;
+  struct Layer {
+    int layer = 0;
+    int64_t rows = 0;
+    int64_t unique_rows = 0;  // distinct within each step's fetch
+    int64_t bytes = 0;
+    int64_t gather_ns = 0;
+    int64_t exposed_wait_ns = 0;
+  };
+  int64_t hash_ns = 0;
+  std::vector<Layer> layers;
+  std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
+  std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
+};
+
+struct EngineInfo {
+  std::string model_path;
+  std::string architecture;
+  std::string device;
+  ModelConfig config;
+  int64_t max_model_len = 0;
+  int64_t max_num_seqs = 0;
+  int64_t max_num_batched_tokens = 0;
+  int64_t kv_pages = 0;
+  int page_tokens = 0;
+  std::string table_placement;  // one line; empty without Engram
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;  // stops the loop; live requests end with UNAVAILABLE
+  virtual const EngineInfo& info() const = 0;
+  virtual const Tokenizer& tokenizer() const = 0;
+
+  // Queues the request. INVALID_ARGUMENT (names the field), ALREADY_EXISTS (id is live),
+  // FAILED_PRECONDITION (needs more cache than there is), RESOURCE_EXHAUSTED (queue full),
+  // UNAVAILABLE (draining). On an error the sink is not called.
+  virtual memory::Status submit(Request request) = 0;
+  // Ends the request with CANCELLED (or the given code). Its pages are free within two steps.
+  // Unknown ids are ignored.
+  virtual void abort(const std::string& id, memory::Code code) = 0;
+  virtual EngineStats stats() = 0;
+  // No new requests; returns when the last one ended or the time is over (false: some are left).
+  virtual bool drain(std::chrono::milliseconds limit) = 0;
+};
+
+struct EngineOptions {
+  std::string model;            // directory
+  std::string device = "auto";  // cpu, cuda, auto
+  std::string dtype = "auto";   // activations and cache: float32, bfloat16, auto (cpu: float32)
+  int threads = 0;              // cpu: 0 = all usable cores
+  int64_t max_model_len = 0;    // 0: the model's, or what fits the cache
+  int64_t max_num_seqs = 64;
+  int64_t max_num_batched_tokens = 512;
+  int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
+  int64_t kv_cache_bytes = 0;       // 0: a share of the available memory, printed
+  int block_size = 16;              // tokens per page
+  bool enable_prefix_caching = true;
+  uint64_t seed = 0;  // base of the seeds of requests without one
+  // How rows reach their layer: prefetch on a side stream; sync: fetched inside the step's own
+  // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
+  // it costs; the outputs are then those of another model).
+  std::string ngram_fetch = "prefetch";
+};
+
+// Loads the checkpoint and starts the engine thread. Progress goes to the log.
+memory::Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options);
+
+// A simulator for load tests of the front end: no model, tokens come at fixed times.
+struct FakeEngineOptions {
+  double prefill_tokens_per_second = 0;  // 0: no time
+  double step_ms = 0;                    // time of one decode step of all running requests
+  int64_t kv_pages = 1 << 20;
+  int64_t max_num_seqs = 256;
+  int64_t max_model_len = 32768;
+  std::string tokenizer;  // directory; empty: ids are bytes
+};
+memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);
+
+}  // namespace engram::engine

@@ -1,0 +1,104 @@
+// The memory half of the device seam: bytes, streams and events.
+//
+// A Device allocates buffers and makes streams and events, all before seal(); afterwards any
+// allocation is a check failure. A Stream runs what is enqueued on it in order, on its own; events
+// order one stream after another. Enqueueing never blocks and may be done by one thread at a time
+// per stream. Copies between buffers are enqueued; who enqueues keeps both ends alive.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "memory/base/status.h"
+#include "memory/base/tensor.h"
+
+namespace engram::memory {
+
+// Where an Event stands is known to its device only.
+class Event {
+ public:
+  virtual ~Event() = default;
+  // Blocks the calling host thread until the work recorded last is done. Never recorded: returns.
+  virtual void synchronize() = 0;
+  // True once the work recorded last is done.
+  virtual bool done() const = 0;
+};
+
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // The event is done when everything enqueued here before is done.
+  virtual void record(Event& event) = 0;
+  // What is enqueued here afterwards starts after the event's last record() so far. The time this
+  // stream stood still for it is added to *waited_ns (may be null; read after the stream passed).
+  virtual void wait(const Event& event, std::atomic<int64_t>* waited_ns) = 0;
+  // Blocks the calling host thread until the stream is empty.
+  virtual void synchronize() = 0;
+};
+
+// Owns bytes of one device; 64-byte aligned, zeroed. Move-only.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(void* data, int64_t bytes, void (*release)(void*, int64_t))
+      : data_(data), bytes_(bytes), release_(release) {}
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)),
+        release_(other.release_) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(release_, other.release_);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_ != nullptr) release_(data_, bytes_);
+  }
+
+  void* data() const { return data_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+  void (*release_)(void*, int64_t) = nullptr;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string name() const = 0;  // "cpu (2 threads, AVX3)"
+
+  // RESOURCE_EXHAUSTED names `what`, the bytes asked for and the bytes there are. REQUIRES: not
+  // sealed. Large buffers ask for transparent huge pages.
+  Result<Buffer> allocate(const std::string& what, int64_t bytes);
+  int64_t allocated_bytes() const { return allocated_bytes_; }
+  // After this nothing may be allocated.
+  void seal() { sealed_ = true; }
+
+  virtual std::unique_ptr<Stream> make_stream(const std::string& name) = 0;
+  virtual std::unique_ptr<Event> make_event() = 0;
+  // Enqueues a copy; either end may be host or device memory.
+  virtual void copy(Stream& stream, void* to, const void* from, int64_t bytes) = 0;
+
+ private:
+  virtual Result<Buffer> do_allocate(const std::string& what, int64_t bytes) = 0;
+
+  // Start-up and engine thread.
+  bool sealed_ = false;
+  int64_t allocated_bytes_ = 0;
+};
+
+// `threads` <= 0: one per core this process may use (cgroup and affinity respected).
+std::unique_ptr<Device> make_cpu_device(int threads);
+
+}  // namespace engram::memory
