@@ -1,0 +1,46 @@
+// Regular files, read by position. A file that shrinks while it is open is a Status, never a
+// signal: nothing here is mapped. A File may be read by many threads at once.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "memory/base/status.h"
+
+namespace engram::memory {
+
+class File {
+ public:
+  File() = default;
+  File(File&& other) noexcept
+      : descriptor_(std::exchange(other.descriptor_, -1)),
+        bytes_(other.bytes_),
+        path_(std::move(other.path_)) {}
+  File& operator=(File&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(path_, other.path_);
+    return *this;
+  }
+  ~File();
+
+  // NOT_FOUND, PERMISSION_DENIED, or INVALID_ARGUMENT for what is not a regular file.
+  static Result<File> open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  int64_t bytes() const { return bytes_; }  // when it was opened
+
+  // Fills to[0, bytes) from the file's byte `offset` on. DATA_LOSS when the file ends before.
+  Status read(int64_t offset, int64_t bytes, void* to) const;
+
+ private:
+  int descriptor_ = -1;
+  int64_t bytes_ = 0;
+  std::string path_;
+};
+
+// The whole file; INVALID_ARGUMENT when it is larger than `limit` bytes.
+Result<std::string> read_text_file(const std::string& path, int64_t limit);
+
+}  // namespace engram::memory
