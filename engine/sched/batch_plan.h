@@ -27,6 +27,7 @@ struct BatchPlan {
   int64_t max_pages = 0;
   std::vector<int32_t> page_table;    // [S, max_pages]
   std::vector<int32_t> logit_tokens;  // indices of tokens whose logits are wanted, ascending
+  std::vector<uint64_t> preempted;    // sequences that lost their pages; none of them runs
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
 };

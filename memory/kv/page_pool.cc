@@ -43,13 +43,13 @@ PagePool::PagePool(int64_t pages, int page_tokens)
   for (int64_t page = pages; page-- > 0;) unused_.push_back(static_cast<int32_t>(page));
 }
 
-std::span<int32_t> PagePool::tokens_of(int32_t page) {
+std::span<const int32_t> PagePool::tokens_of(int32_t page) const {
   const size_t size = static_cast<size_t>(page_tokens_);
-  return std::span<int32_t>(tokens_).subspan(static_cast<size_t>(page) * size, size);
+  return std::span<const int32_t>(tokens_).subspan(static_cast<size_t>(page) * size, size);
 }
 
 bool PagePool::same_content(
-    int32_t page, int32_t parent, const std::string& salt, std::span<const int32_t> tokens) {
+    int32_t page, int32_t parent, const std::string& salt, std::span<const int32_t> tokens) const {
   const Node& n = node(page);
   if (n.parent != parent) return false;
   if (parent < 0 && n.salt != salt) return false;
@@ -114,23 +114,32 @@ bool PagePool::allocate(PageList& list, int64_t count) {
   return true;
 }
 
-int64_t PagePool::acquire_prefix(
-    PageList& list, std::span<const int32_t> tokens, const std::string& salt) {
-  ENGRAM_CHECK(list.pages.empty());
-  if (tokens.empty()) return 0;
+std::vector<int32_t> PagePool::find_prefix(
+    std::span<const int32_t> tokens, const std::string& salt) const {
+  std::vector<int32_t> pages;
   const size_t size = static_cast<size_t>(page_tokens_);
-  const size_t whole_pages = (tokens.size() - 1) / size;
+  const size_t whole_pages = tokens.empty() ? 0 : (tokens.size() - 1) / size;
   Hash128 hash;
-  int32_t parent = -1;
   for (size_t i = 0; i < whole_pages; ++i) {
     const std::span<const int32_t> content = tokens.subspan(i * size, size);
     hash = hash_(hash, i == 0 ? salt : std::string(), content);
     const auto found = index_.find(hash);
+    const int32_t parent = pages.empty() ? -1 : pages.back();
     if (found == index_.end() || !same_content(found->second, parent, salt, content)) break;
-    parent = found->second;
-    hold(parent);
-    list.pages.push_back(parent);
+    pages.push_back(found->second);
   }
+  return pages;
+}
+
+int64_t PagePool::match_prefix(std::span<const int32_t> tokens, const std::string& salt) const {
+  return static_cast<int64_t>(find_prefix(tokens, salt).size()) * page_tokens_;
+}
+
+int64_t PagePool::acquire_prefix(
+    PageList& list, std::span<const int32_t> tokens, const std::string& salt) {
+  ENGRAM_CHECK(list.pages.empty());
+  list.pages = find_prefix(tokens, salt);
+  for (const int32_t page : list.pages) hold(page);
   list.published = static_cast<int64_t>(list.pages.size());
   return list.published * page_tokens_;
 }
@@ -163,7 +172,7 @@ void PagePool::publish(PageList& list, std::span<const int32_t> tokens, const st
       } else {
         n.salt = salt;
       }
-      std::ranges::copy(content, tokens_of(mine).begin());
+      std::ranges::copy(content, tokens_.begin() + mine * page_tokens_);
     }
     list.published = static_cast<int64_t>(i) + 1;
   }

@@ -47,6 +47,9 @@ class PagePool {
   // Sequences with different salts share nothing.
   int64_t acquire_prefix(PageList& list, std::span<const int32_t> tokens, const std::string& salt);
 
+  // What acquire_prefix() would return, without taking anything.
+  int64_t match_prefix(std::span<const int32_t> tokens, const std::string& salt) const;
+
   // Publishes the full pages among the first `computed` tokens. A page whose content is published
   // already is given back and replaced in the list by the published one.
   //   tokens  [computed] from position 0
@@ -81,9 +84,11 @@ class PagePool {
 
   Node& node(int32_t page) { return nodes_[static_cast<size_t>(page)]; }
   const Node& node(int32_t page) const { return nodes_[static_cast<size_t>(page)]; }
-  std::span<int32_t> tokens_of(int32_t page);
+  std::span<const int32_t> tokens_of(int32_t page) const;
   bool same_content(
-      int32_t page, int32_t parent, const std::string& salt, std::span<const int32_t> tokens);
+      int32_t page, int32_t parent, const std::string& salt, std::span<const int32_t> tokens) const;
+  // The published pages of the longest prefix, in order.
+  std::vector<int32_t> find_prefix(std::span<const int32_t> tokens, const std::string& salt) const;
   void hold(int32_t page);
   void let_go(int32_t page);
   int32_t take_unused();
