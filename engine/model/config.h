@@ -70,7 +70,8 @@ struct ModelConfig {
   int engram_index(int layer) const;  // place of the layer in engram.layer_ids, or -1
 };
 
-// Sampling defaults of generation_config.json; fields that are absent keep these values.
+// Sampling defaults of generation_config.json; fields that are absent keep these values, and
+// "do_sample": false means temperature 0.
 struct GenerationDefaults {
   bool present = false;
   double temperature = 1.0;
@@ -85,6 +86,8 @@ struct GenerationDefaults {
 // the field whose value this version does not serve. Duplicate JSON keys are errors.
 memory::Result<ModelConfig> parse_config(const std::string& json, const std::string& file);
 memory::Result<ModelConfig> load_config(const std::string& directory);  // DIRECTORY/config.json
+memory::Result<GenerationDefaults> parse_generation_defaults(
+    const std::string& json, const std::string& file);
 memory::Result<GenerationDefaults> load_generation_defaults(const std::string& directory);
 
 // Radians per position [head_dim / 2] and the factor on cos and sin.
