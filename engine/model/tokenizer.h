@@ -25,12 +25,15 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text, bool add_special) const = 0;
   // Invalid UTF-8 becomes U+FFFD. Ids outside the vocabulary decode to nothing.
   virtual std::string decode(const std::vector<int32_t>& ids, bool skip_special) const = 0;
-  // The bytes a token stands for (the text of an added token). Empty for unknown ids.
+  // The bytes a token decodes to. Empty for unknown ids. An added token is its text, except that
+  // one written wholly in the byte alphabet stands for those bytes, as in HF ("é" is byte 0xE9).
   virtual std::string_view token_bytes(int32_t id) const = 0;
   // The vocabulary string as written in tokenizer.json. Empty for unknown ids.
   virtual std::string_view token_string(int32_t id) const = 0;
   virtual bool is_special(int32_t id) const = 0;
-  // Number of ids, added tokens included: len(tokenizer) in HF.
+  // Whether the id is one of tokenizer.json's added_tokens.
+  virtual bool is_added(int32_t id) const = 0;
+  // The highest id plus one, added tokens included: len(tokenizer) in HF where no id is left out.
   virtual int64_t size() const = 0;
 };
 
