@@ -1,0 +1,359 @@
+#include "engine/sched/prefetch.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <string>
+
+#include "memory/device/device_cpu.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Result;
+using memory::Status;
+using SteadyClock = std::chrono::steady_clock;
+
+// More than the few fetches of one step, so that reusing an entry hardly ever waits.
+constexpr size_t kFetchesInFlight = 8;
+
+int64_t ns_since(SteadyClock::time_point begin) {
+  return std::chrono::nanoseconds(SteadyClock::now() - begin).count();
+}
+
+int64_t row_bytes(const memory::TableGeometry& g) {
+  return g.value_bytes() + g.scale_bytes();
+}
+
+int64_t count_distinct(std::vector<int64_t> ids) {
+  std::ranges::sort(ids);
+  return std::ranges::unique(ids).begin() - ids.begin();
+}
+
+}  // namespace
+
+Prefetch::Prefetch(memory::Stream& compute, const TokenMap& token_map, FetchMode mode)
+    : compute_(compute), token_map_(token_map), mode_(mode) {}
+
+Result<std::unique_ptr<Prefetch>> Prefetch::make(
+    memory::Device& device,
+    memory::Stream& compute,
+    std::span<const std::unique_ptr<memory::RowStore>> stores,
+    const TokenMap& token_map,
+    memory::DType act,
+    FetchMode mode,
+    const PrefetchLimits& limits) {
+  std::unique_ptr<Prefetch> p(new Prefetch(compute, token_map, mode));
+  p->limits_ = limits;
+  if (mode == FetchMode::kSkip || stores.empty()) return p;
+  // The step being run, a chunk ahead of it, and the tokens it samples.
+  p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
+  for (int64_t slot = p->slots_; slot-- > 0;) p->free_.push_back(static_cast<int32_t>(slot));
+  for (const std::unique_ptr<memory::RowStore>& store : stores) {
+    std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
+    layer->store = store.get();
+    const int64_t width = store->geometry().vector_width();
+    Result<memory::Buffer> staging = device.allocate(
+        "n-gram staging of layer " + std::to_string(store->geometry().layer),
+        p->slots_ * width * memory::dtype_bytes(act));
+    if (!staging.ok()) return staging.status();
+    layer->staging = std::move(staging).value();
+    layer->view = memory::make_view(layer->staging.data(), act, p->slots_, width);
+  }
+  p->order_.resize(p->layers_.size());
+  std::iota(p->order_.begin(), p->order_.end(), size_t{0});
+  std::ranges::sort(p->order_, {}, [&](size_t i) { return stores[i]->geometry().layer; });
+  for (size_t i = 0; i < kFetchesInFlight; ++i) {
+    std::unique_ptr<Fetch>& fetch = p->ring_.emplace_back(std::make_unique<Fetch>());
+    fetch->row_ids.resize(p->layers_.size());
+    for (size_t l = 0; l < p->layers_.size(); ++l) fetch->gathered.push_back(device.make_event());
+    fetch->finished = device.make_event();
+  }
+  p->side_ = device.make_stream("ngram-rows");
+  return p;
+}
+
+Prefetch::~Prefetch() {
+  for (const std::unique_ptr<Fetch>& fetch : ring_) fetch->finished->synchronize();
+}
+
+int64_t Prefetch::staging_bytes() const {
+  int64_t bytes = 0;
+  for (const std::unique_ptr<Layer>& layer : layers_) bytes += layer->staging.bytes();
+  return bytes;
+}
+
+void Prefetch::add(uint64_t sequence, uint64_t request) {
+  known_[sequence].request = request;
+  usage_[request];
+}
+
+void Prefetch::free_staged(Known& known, int64_t begin, int64_t end) {
+  const auto first = known.staged.lower_bound(begin);
+  const auto last = known.staged.lower_bound(end);
+  for (auto at = first; at != last; ++at) free_.push_back(at->second.slot);
+  known.staged.erase(first, last);
+}
+
+void Prefetch::drop(uint64_t sequence) {
+  free_staged(known_.at(sequence), 0, INT64_MAX);
+}
+
+void Prefetch::forget(uint64_t sequence) {
+  drop(sequence);
+  known_.erase(sequence);
+}
+
+Prefetch::Fetch& Prefetch::next_fetch() {
+  Fetch& fetch = *ring_[++serial_ % ring_.size()];
+  fetch.finished->synchronize();
+  settle(fetch);
+  fetch.serial = serial_;
+  fetch.tokens = 0;
+  fetch.hash_ns = 0;
+  fetch.gather_ns.store(0);
+  fetch.slots.clear();
+  for (std::vector<int64_t>& ids : fetch.row_ids) ids.clear();
+  fetch.owners.clear();
+  return fetch;
+}
+
+int64_t Prefetch::staged_tokens(const FetchRange& range) const {
+  const std::map<int64_t, Staged>& staged = known_.at(range.sequence).staged;
+  return std::distance(staged.lower_bound(range.begin), staged.lower_bound(range.end));
+}
+
+// Adds the range's tokens that are not staged yet, at most `most` of them.
+void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
+  Known& known = known_.at(range.sequence);
+  for (size_t i = known.canonical.size(); i < range.tokens.size(); ++i) {
+    known.canonical.push_back(token_map_.of(range.tokens[i]));
+  }
+  int64_t begin = range.begin;
+  while (begin < range.end && most > 0) {
+    if (known.staged.contains(begin)) {
+      ++begin;
+      continue;
+    }
+    int64_t end = begin;
+    while (end < range.end && end - begin < most && !known.staged.contains(end)) {
+      ENGRAM_CHECK(!free_.empty());
+      fetch.slots.push_back(free_.back());
+      known.staged[end++] = {free_.back(), fetch.serial};
+      free_.pop_back();
+    }
+    for (size_t l = 0; l < layers_.size(); ++l) {
+      const memory::TableGeometry& g = layers_[l]->store->geometry();
+      std::vector<int64_t>& ids = fetch.row_ids[l];
+      const size_t before = ids.size();
+      ids.resize(before + static_cast<size_t>((end - begin) * g.columns()));
+      hash_rows(g, known.canonical, token_map_.pad, begin, end, ids.data() + before);
+    }
+    fetch.tokens += end - begin;
+    most -= end - begin;
+    fetch.owners.emplace_back(known.request, end - begin);
+    begin = end;
+  }
+}
+
+void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
+  const bool exposed = mode_ == FetchMode::kSync;
+  memory::Stream& stream = exposed ? compute_ : *side_;
+  Layer* layer = layers_[index].get();
+  layer->rows += static_cast<int64_t>(fetch.row_ids[index].size());
+  memory::as_cpu(stream).enqueue([&fetch, layer, index, exposed] {
+    const SteadyClock::time_point begin = SteadyClock::now();
+    layer->store->gather(
+        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view);
+    const int64_t ns = ns_since(begin);
+    layer->gather_ns += ns;
+    fetch.gather_ns += ns;
+    if (exposed) layer->waited_ns += ns;
+  });
+  stream.record(*fetch.gathered[index]);
+}
+
+void Prefetch::enqueue(Fetch& fetch) {
+  for (const size_t index : order_) enqueue_gather(fetch, index);
+  // Counting comes after all rows are on their way and never holds up a step.
+  memory::as_cpu(*side_).enqueue([this, &fetch] {
+    for (size_t l = 0; l < layers_.size(); ++l) {
+      layers_[l]->unique_rows += count_distinct(fetch.row_ids[l]);
+    }
+  });
+  // The side stream may be ahead of the compute stream that gathers.
+  if (mode_ == FetchMode::kSync) side_->wait(*fetch.gathered[order_.back()], nullptr);
+  side_->record(*fetch.finished);
+  hash_ns_ += fetch.hash_ns;
+  fetch.settled = false;
+  count_usage(fetch);
+}
+
+// Shares the times of a finished fetch among the requests that are still there.
+void Prefetch::settle(Fetch& fetch) {
+  if (fetch.settled) return;
+  fetch.settled = true;
+  for (const auto& [request, tokens] : fetch.owners) {
+    const auto found = usage_.find(request);
+    if (found == usage_.end()) continue;
+    const double share = static_cast<double>(tokens) / static_cast<double>(fetch.tokens);
+    found->second.hash_ns += share * static_cast<double>(fetch.hash_ns);
+    found->second.gather_ns += share * static_cast<double>(fetch.gather_ns.load());
+  }
+}
+
+void Prefetch::count_usage(const Fetch& fetch) {
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const memory::TableGeometry& g = layers_[l]->store->geometry();
+    const int64_t* id = fetch.row_ids[l].data();
+    for (const auto& [request, tokens] : fetch.owners) {
+      FetchUsage& usage = usage_.at(request);
+      const int64_t rows = tokens * g.columns();
+      usage.rows += rows;
+      usage.bytes += rows * row_bytes(g);
+      for (int64_t i = 0; i < rows; ++i, ++id) {
+        usage.unique.insert((static_cast<int64_t>(l) << 48) | *id);
+      }
+    }
+  }
+}
+
+void Prefetch::look_ahead(std::span<const FetchRange> expected) {
+  if (layers_.empty() || mode_ == FetchMode::kSync) return;
+  std::map<uint64_t, const FetchRange*> by_sequence;
+  for (const FetchRange& range : expected) by_sequence[range.sequence] = &range;
+  for (auto& [id, known] : known_) {
+    const auto found = by_sequence.find(id);
+    if (found == by_sequence.end()) {
+      free_staged(known, 0, INT64_MAX);
+    } else {
+      free_staged(known, 0, found->second->begin);
+      free_staged(known, found->second->end, INT64_MAX);
+    }
+  }
+  // Room for the whole of the next step is kept free, whoever will be in it.
+  const int64_t in_step = static_cast<int64_t>(in_step_.size());
+  const int64_t ahead = slots_ - free_slots() - in_step;
+  int64_t room = slots_ - limits_.max_num_batched_tokens - limits_.max_num_seqs - ahead;
+  room = std::min(room, free_slots());
+  Fetch* fetch = nullptr;
+  for (const FetchRange& range : expected) {
+    if (room <= 0) break;
+    if (staged_tokens(range) == range.end - range.begin) continue;
+    const SteadyClock::time_point begin = SteadyClock::now();
+    if (fetch == nullptr) fetch = &next_fetch();
+    const int64_t before = fetch->tokens;
+    stage(*fetch, range, room);
+    room -= fetch->tokens - before;
+    fetch->hash_ns += ns_since(begin);
+  }
+  if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch);
+}
+
+void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
+  if (layers_.empty() || mode_ == FetchMode::kSync || ranges.empty()) return;
+  ENGRAM_CHECK(in_step_.empty());
+  Fetch& fetch = next_fetch();
+  const SteadyClock::time_point begin = SteadyClock::now();
+  for (const FetchRange& range : ranges) {
+    const int64_t room = free_slots() - limits_.max_num_batched_tokens;
+    stage(fetch, range, std::max<int64_t>(room, 0));
+  }
+  fetch.hash_ns = ns_since(begin);
+  if (fetch.tokens > 0) enqueue(fetch);
+}
+
+std::span<const int32_t> Prefetch::prepare(
+    const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
+  ENGRAM_CHECK(in_step_.empty());
+  ENGRAM_CHECK(tokens_of.size() == plan.sequences.size());
+  step_slots_.clear();
+  step_serial_ = 0;
+  if (layers_.empty()) return {};
+  Fetch* fetch = nullptr;
+  const SteadyClock::time_point begin = SteadyClock::now();
+  for (size_t i = 0; i < plan.sequences.size(); ++i) {
+    const PlannedSequence& p = plan.sequences[i];
+    Known& known = known_.at(p.sequence);
+    free_staged(known, 0, p.begin);
+    const FetchRange range{p.sequence, tokens_of[i], p.begin, p.begin + p.count};
+    if (staged_tokens(range) == p.count) continue;
+    if (fetch == nullptr) fetch = &next_fetch();
+    stage(*fetch, range, p.count);
+  }
+  if (fetch != nullptr && fetch->tokens > 0) {
+    fetch->hash_ns = ns_since(begin);
+    late_tokens_ += fetch->tokens;
+    enqueue(*fetch);
+  }
+  for (const PlannedSequence& p : plan.sequences) {
+    Known& known = known_.at(p.sequence);
+    auto at = known.staged.lower_bound(p.begin);
+    for (int64_t position = p.begin; position < p.begin + p.count; ++position) {
+      ENGRAM_CHECK(at != known.staged.end());
+      ENGRAM_CHECK(at->first == position);
+      step_slots_.push_back(at->second.slot);
+      step_serial_ = std::max(step_serial_, at->second.serial);
+      in_step_.push_back({at->second.slot, known.request});
+      at = known.staged.erase(at);
+    }
+  }
+  return step_slots_;
+}
+
+std::vector<Ticket> Prefetch::tickets() {
+  std::vector<Ticket> tickets;
+  tickets.reserve(layers_.size());
+  const Fetch* fetch = layers_.empty() ? nullptr : ring_[step_serial_ % ring_.size()].get();
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
+    // was used again since had been waited for then.
+    const bool in_flight = mode_ == FetchMode::kPrefetch && fetch->serial == step_serial_;
+    tickets.emplace_back(StagedRows{
+        in_flight ? fetch->gathered[l].get() : nullptr, &layers_[l]->waited_ns, layers_[l]->view});
+  }
+  return tickets;
+}
+
+int64_t Prefetch::commit(const BatchPlan& plan) {
+  if (layers_.empty()) return 0;
+  ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
+  int64_t waited_ns = 0;
+  for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();
+  const int64_t step_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
+  for (const std::unique_ptr<Fetch>& fetch : ring_) {
+    if (fetch->serial <= step_serial_) settle(*fetch);
+  }
+  std::vector<uint64_t> requests;
+  for (const InStep& token : in_step_) {
+    free_.push_back(token.slot);
+    requests.push_back(token.request);
+  }
+  std::ranges::sort(requests);
+  requests.erase(std::ranges::unique(requests).begin(), requests.end());
+  for (const uint64_t request : requests) {
+    usage_.at(request).exposed_wait_ns += static_cast<double>(step_ns);
+  }
+  in_step_.clear();
+  return step_ns;
+}
+
+PrefetchStats Prefetch::stats() const {
+  PrefetchStats stats;
+  stats.hash_ns = hash_ns_;
+  stats.fetches = static_cast<int64_t>(serial_);
+  stats.late_tokens = late_tokens_;
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    const memory::TableGeometry& g = layer->store->geometry();
+    stats.layers.push_back(
+        {.layer = g.layer,
+         .rows = layer->rows,
+         .unique_rows = layer->unique_rows.load(),
+         .bytes = layer->rows * row_bytes(g),
+         .gather_ns = layer->gather_ns.load(),
+         .exposed_wait_ns = layer->waited_ns.load()});
+  }
+  return stats;
+}
+
+}  // namespace engram::engine

@@ -1,0 +1,214 @@
+// Which n-gram rows are fetched when: hashes tokens on the host, lets a side stream gather their
+// rows into staging memory, and hands the model one Ticket per Engram layer.
+//
+// Every token whose rows are fetched has a staging slot, the same in all Engram layers. Decode
+// tokens are fetched right after they are sampled, prompts one chunk ahead of the step being run;
+// what a step needs and nobody fetched yet is fetched when it is planned. The side stream is one
+// FIFO; within a fetch the layer that is reached first comes first. A slot is free again when the
+// step that read it is committed, or when its token is no longer expected to run.
+//
+// One thread (the engine's); gathers run on the side stream's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/model/ngram.h"
+#include "engine/sched/batch_plan.h"
+#include "engine/sched/row_set.h"
+#include "memory/base/status.h"
+#include "memory/device/device.h"
+#include "memory/table/row_store.h"
+
+namespace engram::engine {
+
+// prefetch: on the side stream. sync: in the compute stream itself, so that all of it is exposed.
+// skip: not at all; there are no tickets then.
+enum class FetchMode { kPrefetch, kSync, kSkip };
+
+// Where one layer's rows of a step are.
+struct StagedRows {
+  const memory::Event* ready = nullptr;       // wait for it before reading; null: no need to
+  std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait
+  memory::View rows;                          // [slots, E] act
+};
+
+// Rows on their way. Redeemed exactly once: a dropped live ticket is a step that did not wait.
+class [[nodiscard]] Ticket {
+ public:
+  explicit Ticket(const StagedRows& rows) : rows_(rows) {}
+  Ticket(Ticket&& other) noexcept : rows_(other.rows_), live_(std::exchange(other.live_, false)) {}
+  Ticket& operator=(Ticket&&) = delete;
+  ~Ticket() { ENGRAM_CHECK(!live_); }
+
+  StagedRows redeem() {
+    ENGRAM_CHECK(live_);
+    live_ = false;
+    return rows_;
+  }
+
+ private:
+  StagedRows rows_;
+  bool live_ = true;
+};
+
+struct PrefetchLimits {
+  int64_t max_num_batched_tokens = 0;
+  int64_t max_num_seqs = 0;
+};
+
+// Tokens [begin, end) of a sequence whose rows are wanted.
+struct FetchRange {
+  uint64_t sequence = 0;
+  std::span<const int32_t> tokens;  // all known tokens of the sequence, from position 0
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+// Traffic of one request.
+struct FetchUsage {
+  int64_t rows = 0;
+  int64_t bytes = 0;
+  double hash_ns = 0;
+  double gather_ns = 0;
+  double exposed_wait_ns = 0;
+  RowSet unique;  // key: layer index, row id
+};
+
+struct PrefetchStats {
+  struct Layer {
+    int layer = 0;  // block index
+    int64_t rows = 0;
+    int64_t unique_rows = 0;  // distinct within each fetch
+    int64_t bytes = 0;
+    int64_t gather_ns = 0;
+    int64_t exposed_wait_ns = 0;
+  };
+  int64_t hash_ns = 0;
+  int64_t fetches = 0;
+  int64_t late_tokens = 0;  // fetched only when their step was planned
+  std::vector<Layer> layers;
+};
+
+class Prefetch {
+ public:
+  // Stores, token map and streams outlive the object. `compute` is used by kSync only.
+  // RESOURCE_EXHAUSTED when the staging memory cannot be had.
+  static memory::Result<std::unique_ptr<Prefetch>> make(
+      memory::Device& device,
+      memory::Stream& compute,
+      std::span<const std::unique_ptr<memory::RowStore>> stores,
+      const TokenMap& token_map,
+      memory::DType act,
+      FetchMode mode,
+      const PrefetchLimits& limits);
+  ~Prefetch();
+
+  int64_t slots() const { return slots_; }
+  int64_t free_slots() const { return static_cast<int64_t>(free_.size()); }
+  int64_t staging_bytes() const;
+
+  // A sequence begins; its traffic is counted for the request.
+  void add(uint64_t sequence, uint64_t request);
+  // Frees the slots of a sequence that lost its pages; it stays known.
+  void drop(uint64_t sequence);
+  // The sequence ends. REQUIRES: no step with it is being run.
+  void forget(uint64_t sequence);
+
+  // Prompt tokens expected to run next, in the order of service. Slots of tokens that are expected
+  // no more are freed; the rest is fetched as far as there are slots.
+  void look_ahead(std::span<const FetchRange> expected);
+  // Tokens just sampled, one per sequence at most.
+  void fetch_sampled(std::span<const FetchRange> ranges);
+
+  // Fetches what the plan needs and nobody fetched; the slots belong to the step from now on.
+  //   tokens_of  all known tokens of plan.sequences[i]
+  // Returns the staging slot of each token [T]; empty with kSkip. Valid until the next call.
+  std::span<const int32_t> prepare(
+      const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
+  // One per Engram layer, in the order of the stores, for the step prepared last.
+  std::vector<Ticket> tickets();
+  // The step prepared last was run. Returns its exposed wait, ns.
+  int64_t commit(const BatchPlan& plan);
+
+  const FetchUsage& usage(uint64_t request) const { return usage_.at(request); }
+  void forget_usage(uint64_t request) { usage_.erase(request); }
+  PrefetchStats stats() const;
+
+ private:
+  // One gather per layer, in flight or done. Reused in turn.
+  struct Fetch {
+    uint64_t serial = 0;  // 0: never used
+    int64_t tokens = 0;
+    int64_t hash_ns = 0;
+    std::atomic<int64_t> gather_ns{0};                 // written by the side stream
+    bool settled = true;                               // its times are in the usage of its requests
+    std::vector<std::pair<uint64_t, int64_t>> owners;  // request, tokens
+    std::vector<int32_t> slots;
+    std::vector<std::vector<int64_t>> row_ids;             // per layer [tokens, H]
+    std::vector<std::unique_ptr<memory::Event>> gathered;  // per layer
+    std::unique_ptr<memory::Event> finished;
+  };
+  struct Layer {
+    memory::RowStore* store = nullptr;
+    memory::Buffer staging;
+    memory::View view;
+    std::atomic<int64_t> unique_rows{0};  // these three: written by the streams' threads
+    std::atomic<int64_t> gather_ns{0};
+    std::atomic<int64_t> waited_ns{0};
+    int64_t rows = 0;
+  };
+  struct Staged {
+    int32_t slot = -1;
+    uint64_t serial = 0;
+  };
+  struct Known {
+    uint64_t request = 0;
+    std::vector<int32_t> canonical;
+    std::map<int64_t, Staged> staged;  // by position; not of the step being run
+  };
+  struct InStep {
+    int32_t slot = -1;
+    uint64_t request = 0;
+  };
+
+  Prefetch(memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
+  void free_staged(Known& known, int64_t begin, int64_t end);
+  Fetch& next_fetch();
+  int64_t staged_tokens(const FetchRange& range) const;
+  void stage(Fetch& fetch, const FetchRange& range, int64_t most);
+  void enqueue(Fetch& fetch);
+  void enqueue_gather(Fetch& fetch, size_t layer);
+  void count_usage(const Fetch& fetch);
+  void settle(Fetch& fetch);
+
+  // Constant.
+  memory::Stream& compute_;
+  const TokenMap& token_map_;
+  FetchMode mode_;
+  PrefetchLimits limits_;
+  int64_t slots_ = 0;
+  std::vector<size_t> order_;  // layers in the order in which the model reaches them
+  std::vector<std::unique_ptr<Layer>> layers_;
+  std::unique_ptr<memory::Stream> side_;
+
+  // Engine thread.
+  std::vector<std::unique_ptr<Fetch>> ring_;
+  uint64_t serial_ = 0;
+  std::vector<int32_t> free_;
+  std::map<uint64_t, Known> known_;
+  std::map<uint64_t, FetchUsage> usage_;
+  std::vector<InStep> in_step_;
+  std::vector<int32_t> step_slots_;
+  uint64_t step_serial_ = 0;  // the newest fetch the step reads
+  int64_t waited_before_ns_ = 0;
+  int64_t hash_ns_ = 0;
+  int64_t late_tokens_ = 0;
+};
+
+}  // namespace engram::engine

@@ -1,0 +1,367 @@
+// Prefetch with a slow row store and a compute stream that checks every row it reads. Overlap is
+// proved by cause, never by time: layer 0 refuses to end before the gather has begun.
+#include "engine/sched/prefetch.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "engine/sched/scheduler.h"
+#include "memory/device/device_cpu.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::TableGeometry;
+
+constexpr int64_t kRowWidth = 4;
+
+// Row r of a layer holds r * 8 + k: every element says which row it is of. `before` is called at
+// the begin of each gather, on the side stream's thread.
+class SlowStore : public memory::RowStore {
+ public:
+  SlowStore(TableGeometry geometry, std::function<void()> before)
+      : geometry_(std::move(geometry)), before_(std::move(before)) {}
+
+  const TableGeometry& geometry() const override { return geometry_; }
+  std::string placement() const override { return "test"; }
+  memory::RowStoreStats stats() const override { return {}; }
+  void gather(
+      const int64_t* row_ids, const int32_t* slots, int64_t tokens, memory::View out) override {
+    before_();
+    const int64_t columns = geometry_.columns();
+    for (int64_t i = 0; i < tokens * columns; ++i) {
+      float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
+      for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
+    }
+  }
+
+ private:
+  TableGeometry geometry_;
+  std::function<void()> before_;
+};
+
+EngramConfig config() {
+  EngramConfig c;
+  c.layer_ids = {3, 1};  // drawn in another order than the model reaches them
+  c.vocab_size = {50, 60};
+  c.n_heads = 2;
+  c.head_dim = kRowWidth;
+  c.compressed_vocab_size = 20;
+  return c;
+}
+
+TokenMap token_map() {
+  TokenMap map;
+  for (int32_t i = 0; i < 30; ++i) map.canonical.push_back(i % 20);
+  map.pad = 2;
+  return map;
+}
+
+struct Rig {
+  Rig(FetchMode mode, const PrefetchLimits& limits, std::function<void()> before)
+      : device(memory::make_cpu_device(1)), compute(device->make_stream("compute")) {
+    for (TableGeometry& g : derive_geometries(config(), memory::RowCodec::kF32)) {
+      stores.push_back(std::make_unique<SlowStore>(std::move(g), before));
+    }
+    auto made = Prefetch::make(*device, *compute, stores, map, DType::kF32, mode, limits);
+    REQUIRE(made.ok());
+    prefetch = std::move(made).value();
+    device->seal();
+  }
+
+  // What a layer's staging must hold for one token.
+  std::vector<float> expected(
+      size_t layer, std::span<const int32_t> tokens, int64_t position) const {
+    std::vector<int32_t> canonical;
+    for (const int32_t id : tokens) canonical.push_back(map.of(id));
+    const TableGeometry& g = stores[layer]->geometry();
+    std::vector<int64_t> rows(static_cast<size_t>(g.columns()));
+    hash_rows(g, canonical, map.pad, position, position + 1, rows.data());
+    std::vector<float> values;
+    for (const int64_t row : rows) {
+      for (int64_t k = 0; k < kRowWidth; ++k) values.push_back(static_cast<float>(row * 8 + k));
+    }
+    return values;
+  }
+
+  using DType = memory::DType;
+  TokenMap map = token_map();
+  std::unique_ptr<memory::Device> device;
+  std::unique_ptr<memory::Stream> compute;
+  std::vector<std::unique_ptr<memory::RowStore>> stores;
+  std::unique_ptr<Prefetch> prefetch;
+};
+
+// One step as the model runs it: each layer waits for its ticket, then copies the rows it uses.
+std::vector<std::vector<float>> run_step(
+    Rig& rig,
+    std::span<const int32_t> slots,
+    std::function<void()> layer_0,
+    const std::function<void()>& while_running) {
+  std::vector<Ticket> tickets = rig.prefetch->tickets();
+  std::vector<std::vector<float>> seen(tickets.size());
+  memory::CpuStream& compute = memory::as_cpu(*rig.compute);
+  compute.enqueue(std::move(layer_0));
+  for (const size_t layer : {size_t{1}, size_t{0}}) {
+    const StagedRows rows = tickets[layer].redeem();
+    if (rows.ready != nullptr) compute.wait(*rows.ready, rows.waited_ns);
+    compute.enqueue([rows, slots, &to = seen[layer]] {
+      for (const int32_t slot : slots) {
+        const float* row = rows.rows.row<float>(slot);
+        to.insert(to.end(), row, row + rows.rows.cols);
+      }
+    });
+  }
+  while_running();
+  compute.synchronize();
+  return seen;
+}
+
+// The engine's loop around Scheduler and Prefetch with random requests.
+void random_load(FetchMode mode, uint64_t seed) {
+  CAPTURE(seed, static_cast<int>(mode));
+  std::mt19937_64 random(seed);
+  std::mt19937_64 pauses(seed + 1);
+  const PrefetchLimits limits{.max_num_batched_tokens = 16, .max_num_seqs = 5};
+  Rig rig(mode, limits, [&pauses] {
+    std::this_thread::sleep_for(std::chrono::microseconds(pauses() % 300));
+  });
+  memory::PagePool pool(24, 4);
+  Scheduler scheduler({.max_num_seqs = 5, .max_num_batched_tokens = 16}, pool);
+  std::map<uint64_t, int64_t> targets;
+  uint64_t next_id = 1;
+  const auto range = [&](uint64_t id, int64_t begin, int64_t end) {
+    return FetchRange{id, scheduler.find(id)->tokens, begin, end};
+  };
+  const auto end = [&](uint64_t id) {
+    scheduler.finish(id);
+    rig.prefetch->forget(id);
+    rig.prefetch->forget_usage(id);
+    targets.erase(id);
+  };
+  const auto look_ahead = [&] {
+    std::vector<FetchRange> expected;
+    for (const UpcomingTokens& u : scheduler.upcoming(16)) {
+      expected.push_back(range(u.sequence, u.begin, u.end));
+    }
+    rig.prefetch->look_ahead(expected);
+  };
+  while (next_id < 60 || !scheduler.empty()) {
+    while (next_id < 60 && random() % 3 == 0) {
+      Sequence s;
+      s.id = next_id++;
+      const uint64_t size = 1 + random() % 50;
+      for (uint64_t i = 0; i < size; ++i) s.tokens.push_back(static_cast<int32_t>(random() % 32));
+      if (random() % 2 == 0) s.tokens.assign(s.tokens.size(), 3);
+      s.prompt_tokens = s.size();
+      targets[s.id] = s.size() + 1 + static_cast<int64_t>(random() % 40);
+      rig.prefetch->add(s.id, s.id);
+      scheduler.add(std::move(s));
+    }
+    if (!targets.empty() && random() % 8 == 0) {
+      auto victim = targets.begin();
+      std::advance(victim, static_cast<int64_t>(random() % targets.size()));
+      end(victim->first);
+    }
+    const BatchPlan plan = scheduler.plan();
+    for (const uint64_t id : plan.preempted) rig.prefetch->drop(id);
+    std::vector<std::span<const int32_t>> tokens_of;
+    for (const PlannedSequence& p : plan.sequences) {
+      tokens_of.emplace_back(scheduler.find(p.sequence)->tokens);
+    }
+    const std::span<const int32_t> slots = rig.prefetch->prepare(plan, tokens_of);
+    REQUIRE(static_cast<int64_t>(slots.size()) == plan.tokens());
+    const std::vector<std::vector<float>> seen = run_step(
+        rig, slots, [] {}, look_ahead);
+    for (size_t layer = 0; layer < seen.size(); ++layer) {
+      std::vector<float> expected;
+      for (int64_t t = 0; t < plan.tokens(); ++t) {
+        const size_t sequence = static_cast<size_t>(plan.sequence_of[static_cast<size_t>(t)]);
+        const std::vector<float> row =
+            rig.expected(layer, tokens_of[sequence], plan.positions[static_cast<size_t>(t)]);
+        expected.insert(expected.end(), row.begin(), row.end());
+      }
+      REQUIRE(seen[layer] == expected);
+    }
+    std::vector<int32_t> ids;
+    std::vector<uint64_t> sampled;
+    for (const PlannedSequence& p : plan.sequences) {
+      if (!p.samples) continue;
+      ids.push_back(static_cast<int32_t>(random() % 32));
+      sampled.push_back(p.sequence);
+    }
+    rig.prefetch->commit(plan);
+    scheduler.commit(plan, ids);
+    std::vector<FetchRange> ranges;
+    for (const uint64_t id : sampled) {
+      const int64_t size = scheduler.find(id)->size();
+      if (size < targets.at(id)) {
+        ranges.push_back(range(id, size - 1, size));
+      } else {
+        end(id);
+      }
+    }
+    rig.prefetch->fetch_sampled(ranges);
+  }
+  REQUIRE(rig.prefetch->free_slots() == rig.prefetch->slots());
+  const PrefetchStats stats = rig.prefetch->stats();
+  REQUIRE(stats.layers.size() == 2);
+  CHECK(stats.layers[0].rows > stats.layers[0].unique_rows);
+  CHECK(stats.layers[0].bytes == stats.layers[0].rows * kRowWidth * 4);
+  // Most tokens were on their way before their step was planned.
+  if (mode == FetchMode::kPrefetch) CHECK(stats.late_tokens * 4 < stats.layers[0].rows);
+}
+
+}  // namespace
+
+TEST_CASE("prefetch: random load reads the right rows and returns every slot", "[prefetch]") {
+  for (const uint64_t seed : {1u, 2u, 3u}) {
+    random_load(FetchMode::kPrefetch, seed);
+    random_load(FetchMode::kSync, seed);
+  }
+}
+
+namespace {
+
+// One sequence of `size` tokens, planned whole.
+struct OneStep {
+  explicit OneStep(int64_t size) : pool(8, 4), scheduler({.max_num_seqs = 1}, pool) {
+    Sequence s;
+    s.id = 1;
+    for (int64_t i = 0; i < size; ++i) s.tokens.push_back(static_cast<int32_t>(i));
+    s.prompt_tokens = size;
+    scheduler.add(std::move(s));
+    plan = scheduler.plan();
+  }
+  std::vector<std::span<const int32_t>> tokens_of() const { return {scheduler.find(1)->tokens}; }
+
+  memory::PagePool pool;
+  Scheduler scheduler;
+  BatchPlan plan;
+};
+
+// True if f ends the process through a check.
+bool dies(void (*f)()) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::fclose(stderr);
+    std::signal(SIGABRT, SIG_DFL);
+    f();
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+constexpr PrefetchLimits kSmall{.max_num_batched_tokens = 16, .max_num_seqs = 1};
+
+}  // namespace
+
+TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits", "[prefetch]") {
+  std::atomic<bool> gather_began = false;
+  std::atomic<bool> layer_0_ended = false;
+  Rig rig(FetchMode::kPrefetch, kSmall, [&] {
+    gather_began = true;
+    // Rows arrive only after layer 0: a reader that does not wait reads stale memory.
+    while (!layer_0_ended) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  });
+  OneStep step(7);
+  rig.prefetch->add(1, 9);
+  const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+  const auto layer_0 = [&] {
+    while (!gather_began) std::this_thread::yield();
+    layer_0_ended = true;
+  };
+  const std::vector<std::vector<float>> seen = run_step(rig, slots, layer_0, [] {});
+  for (size_t layer = 0; layer < 2; ++layer) {
+    std::vector<float> expected;
+    for (int64_t position = 0; position < 7; ++position) {
+      const std::vector<float> row = rig.expected(layer, step.tokens_of()[0], position);
+      expected.insert(expected.end(), row.begin(), row.end());
+    }
+    CHECK(seen[layer] == expected);
+  }
+  CHECK(rig.prefetch->commit(step.plan) > 0);
+  CHECK(rig.prefetch->usage(9).exposed_wait_ns > 0);
+  CHECK(rig.prefetch->usage(9).gather_ns > 0);
+  CHECK(rig.prefetch->usage(9).rows == 2 * 7 * 4);
+  CHECK(rig.prefetch->usage(9).unique.size() <= 2 * 7 * 4);
+}
+
+TEST_CASE("prefetch: a missing wait would be noticed", "[prefetch]") {
+  std::atomic<bool> was_read = false;
+  Rig rig(FetchMode::kPrefetch, kSmall, [&] {
+    while (!was_read) std::this_thread::yield();
+  });
+  OneStep step(3);
+  rig.prefetch->add(1, 1);
+  const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+  std::vector<Ticket> tickets = rig.prefetch->tickets();
+  for (Ticket& ticket : tickets) {
+    const StagedRows rows = ticket.redeem();
+    REQUIRE(rows.ready != nullptr);
+    if (!was_read) {
+      const float first = rows.rows.row<float>(slots[0])[1];
+      was_read = true;
+      CHECK(first != rig.expected(0, step.tokens_of()[0], 0)[1]);
+    }
+  }
+  rig.compute->synchronize();
+}
+
+TEST_CASE("prefetch: slots of tokens that are expected no more are freed", "[prefetch]") {
+  Rig rig(FetchMode::kPrefetch, kSmall, [] {});
+  const std::vector<int32_t> tokens(40, 5);
+  rig.prefetch->add(1, 1);
+  rig.prefetch->add(2, 2);
+  const int64_t all = rig.prefetch->slots();
+  rig.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 10}, {2, tokens, 0, 40}});
+  // A chunk ahead at most.
+  CHECK(rig.prefetch->free_slots() == all - 16);
+  rig.prefetch->look_ahead(std::vector<FetchRange>{{2, tokens, 4, 8}});
+  CHECK(rig.prefetch->free_slots() == all - 4);
+  rig.prefetch->drop(2);
+  CHECK(rig.prefetch->free_slots() == all);
+  rig.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 3}});
+  rig.prefetch->forget(1);
+  rig.prefetch->forget(2);
+  CHECK(rig.prefetch->free_slots() == all);
+}
+
+TEST_CASE("prefetch: skipped, there are neither slots nor tickets", "[prefetch]") {
+  Rig rig(FetchMode::kSkip, kSmall, [] {});
+  OneStep step(3);
+  rig.prefetch->add(1, 1);
+  CHECK(rig.prefetch->prepare(step.plan, step.tokens_of()).empty());
+  CHECK(rig.prefetch->tickets().empty());
+  CHECK(rig.prefetch->commit(step.plan) == 0);
+  CHECK(rig.prefetch->staging_bytes() == 0);
+}
+
+TEST_CASE("ticket: moves, and is redeemed exactly once", "[prefetch]") {
+  Ticket a{StagedRows{}};
+  Ticket b = std::move(a);
+  CHECK(b.redeem().ready == nullptr);
+  CHECK(dies([] { Ticket dropped{StagedRows{}}; }));
+  CHECK(dies([] {
+    Ticket twice{StagedRows{}};
+    twice.redeem();
+    twice.redeem();
+  }));
+  CHECK_FALSE(dies([] { Ticket{StagedRows{}}.redeem(); }));
+}
+
+}  // namespace engram::engine
