@@ -1,0 +1,88 @@
+#include <algorithm>
+#include <atomic>
+
+#include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/cpu/linear_kernels.h"
+
+namespace engram::engine::cpu {
+namespace {
+
+using memory::CpuWorkers;
+
+// From here on widening a panel once costs less than widening it for every block of rows.
+constexpr int64_t kBlockedFromRows = 33;
+// A streaming part should last some microseconds, and there should be enough of them to even out
+// what else runs on the cores.
+constexpr int64_t kPartBytes = 128 << 10;
+
+// Runs items [0, count) over the workers: item(worker, i), `worker` below threads().
+template <typename F>
+void for_each_item(CpuWorkers& workers, int64_t count, const F& item) {
+  std::atomic<int64_t> next{0};
+  workers.run(std::min<int64_t>(count, workers.threads()), [&](int64_t worker) {
+    for (int64_t i = next.fetch_add(1); i < count; i = next.fetch_add(1)) item(worker, i);
+  });
+}
+
+void linear_streaming(
+    CpuWorkers& workers, const Matrix& w, const float* packed, View x, View bias, View y) {
+  const RowBlocks blocks(x.rows, x.cols);
+  const int64_t panels = panel_count(w.rows);
+  const int64_t panel_bytes = kPanelRows * w.cols * memory::dtype_bytes(w.dtype);
+  const int64_t part_panels = std::max<int64_t>(1, kPartBytes / panel_bytes);
+  const int64_t parts = (panels + part_panels - 1) / part_panels;
+  for_each_item(workers, parts, [&](int64_t, int64_t part) {
+    const int64_t first = part * part_panels;
+    multiply_streaming(w, first, std::min(first + part_panels, panels), packed, blocks, bias, y);
+  });
+}
+
+void linear_blocked(
+    CpuWorkers& workers,
+    const Matrix& w,
+    const float* packed,
+    View x,
+    View bias,
+    View y,
+    float* scratch) {
+  const RowBlocks blocks(x.rows, x.cols);
+  const int64_t panels = panel_count(w.rows);
+  const int64_t threads = workers.threads();
+  // As many groups as make an even split.
+  const int64_t least = (panels + kGroupPanels - 1) / kGroupPanels;
+  const int64_t groups = std::min(panels, (least + threads - 1) / threads * threads);
+  const int64_t scratch_floats = LinearScratch::per_worker() / static_cast<int64_t>(sizeof(float));
+  for_each_item(workers, groups, [&](int64_t worker, int64_t group) {
+    multiply_blocked(
+        w, group * panels / groups, (group + 1) * panels / groups, packed, blocks, bias, y,
+        scratch + worker * scratch_floats);
+  });
+}
+
+}  // namespace
+
+void CpuOps::do_linear(Stream& stream, View x, const Matrix& w, View bias, View y) {
+  ENGRAM_CHECK(x.rows <= limits_.max_tokens);
+  ENGRAM_CHECK(x.cols <= limits_.max_cols);
+  ENGRAM_CHECK(w.rows <= limits_.max_rows);
+  memory::as_cpu(stream).enqueue([this, x, w, bias, y] {
+    CpuWorkers& workers = device_.workers();
+    float* packed = packed_x_.as<float>();
+    const int64_t chunks = (x.rows + kChunkRows - 1) / kChunkRows;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t first = chunk * x.rows / chunks;
+      const int64_t count = (chunk + 1) * x.rows / chunks - first;
+      const View rows = x.row_range(first, count);
+      const View out = y.row_range(first, count);
+      const RowBlocks blocks(count, x.cols);
+      workers.run(blocks.count(), [&](int64_t b) { pack_block(rows, blocks, b, packed); });
+      if (count < kBlockedFromRows) {
+        linear_streaming(workers, w, packed, rows, bias, out);
+      } else {
+        linear_blocked(workers, w, packed, rows, bias, out, linear_scratch_.as<float>());
+      }
+    }
+  });
+}
+
+}  // namespace engram::engine::cpu
