@@ -1,0 +1,101 @@
+#include "engine/run/runner.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace engram::engine {
+
+using memory::Result;
+
+Runner::Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model)
+    : device_(device), compute_(compute), ops_(ops), model_(model), done_(device.make_event()) {}
+
+Result<std::unique_ptr<Runner>> Runner::make(
+    memory::Device& device,
+    memory::Stream& compute,
+    Ops& ops,
+    Model& model,
+    int engram_layers,
+    const RunnerLimits& limits) {
+  std::unique_ptr<Runner> runner(new Runner(device, compute, ops, model));
+  runner->limits_ = limits;
+  // Per token: id, position, cache slot, staging slot, sequence, and being wanted.
+  const int64_t entries = 6 * limits.max_num_batched_tokens + limits.max_num_seqs + 1 +
+                          limits.max_num_seqs * limits.max_pages;
+  Result<memory::Buffer> arrays =
+      device.allocate("batch arrays", entries * static_cast<int64_t>(sizeof(int32_t)));
+  if (!arrays.ok()) return arrays.status();
+  runner->arrays_ = std::move(arrays).value();
+  runner->host_arrays_.resize(static_cast<size_t>(entries));
+  for (int i = 0; i < engram_layers; ++i) {
+    const View gates = model.gates(i);
+    runner->gates_.emplace_back(static_cast<size_t>(gates.rows * gates.cols));
+  }
+  return runner;
+}
+
+// Where the values will be on the device.
+const int32_t* Runner::put(std::span<const int32_t> values) {
+  ENGRAM_CHECK(used_ + values.size() <= host_arrays_.size());
+  std::ranges::copy(values, host_arrays_.begin() + static_cast<int64_t>(used_));
+  return arrays_.as<int32_t>() + std::exchange(used_, used_ + values.size());
+}
+
+Batch Runner::upload(
+    const BatchPlan& plan, std::span<const int32_t> row_slots, const int32_t** wanted) {
+  used_ = 0;
+  Batch batch;
+  batch.tokens = plan.tokens();
+  batch.sequences = static_cast<int64_t>(plan.sequences.size());
+  batch.max_pages = plan.max_pages;
+  batch.ids = put(plan.ids);
+  batch.positions = put(plan.positions);
+  batch.slots = put(plan.slots);
+  batch.row_slots = row_slots.empty() ? nullptr : put(row_slots);
+  batch.sequence_of = put(plan.sequence_of);
+  batch.token_begin = put(plan.token_begin);
+  batch.page_table = put(plan.page_table);
+  *wanted = put(plan.logit_tokens);
+  device_.copy(
+      compute_, arrays_.data(), host_arrays_.data(), static_cast<int64_t>(used_ * sizeof(int32_t)));
+  return batch;
+}
+
+void Runner::start(
+    const BatchPlan& plan,
+    std::span<const int32_t> row_slots,
+    std::vector<Ticket> tickets,
+    std::span<const SampleRow> rows) {
+  ENGRAM_CHECK(rows.size() == plan.logit_tokens.size());
+  const int32_t* wanted = nullptr;
+  const bool has_gates = !tickets.empty();
+  const Batch batch = upload(plan, row_slots, &wanted);
+  const int64_t count = static_cast<int64_t>(rows.size());
+  model_.forward(compute_, batch, wanted, count, std::move(tickets));
+  results_.assign(rows.size(), SampleResult{});
+  for (int64_t first = 0; first < count; first += limits_.logit_rows) {
+    const int64_t slice = std::min(limits_.logit_rows, count - first);
+    const View logits = model_.logits(compute_, first, slice);
+    ops_.sample(
+        compute_, logits, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(slice)),
+        std::span(results_).subspan(static_cast<size_t>(first), static_cast<size_t>(slice)));
+  }
+  for (size_t i = 0; has_gates && i < gates_.size(); ++i) {
+    const View gates = model_.gates(static_cast<int>(i));
+    device_.copy(
+        compute_, gates_[i].data(), gates.data,
+        plan.tokens() * gates.cols * static_cast<int64_t>(sizeof(float)));
+  }
+  compute_.record(*done_);
+}
+
+std::span<const SampleResult> Runner::finish() {
+  done_->synchronize();
+  return results_;
+}
+
+std::span<const float> Runner::gates(int engram) const {
+  return gates_[static_cast<size_t>(engram)];
+}
+
+}  // namespace engram::engine

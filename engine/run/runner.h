@@ -1,0 +1,73 @@
+// Runs one planned step on the device: uploads the plan, enqueues the model and the sampling, and
+// hands back the results. Engine thread; one step at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/ops/ops.h"
+#include "engine/sched/batch_plan.h"
+#include "engine/sched/prefetch.h"
+#include "memory/base/status.h"
+#include "memory/device/device.h"
+
+namespace engram::engine {
+
+struct RunnerLimits {
+  int64_t max_num_batched_tokens = 0;
+  int64_t max_num_seqs = 0;
+  int64_t max_pages = 0;   // of one sequence
+  int64_t logit_rows = 0;  // of one slice, see ModelLimits
+};
+
+class Runner {
+ public:
+  // Everything referred to outlives the runner. RESOURCE_EXHAUSTED without device memory.
+  static memory::Result<std::unique_ptr<Runner>> make(
+      memory::Device& device,
+      memory::Stream& compute,
+      Ops& ops,
+      Model& model,
+      int engram_layers,
+      const RunnerLimits& limits);
+
+  // Enqueues the step and returns. The plan and what the rows refer to stay as they are until
+  // finish().
+  //   row_slots  [T] staging slots, or none
+  //   rows       one per entry of plan.logit_tokens
+  void start(
+      const BatchPlan& plan,
+      std::span<const int32_t> row_slots,
+      std::vector<Ticket> tickets,
+      std::span<const SampleRow> rows);
+  // Waits for the step; one result per row. Valid until the next start().
+  std::span<const SampleResult> finish();
+
+  // After finish(): gates of an Engram layer, [T, G] host memory.
+  std::span<const float> gates(int engram) const;
+
+ private:
+  Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model);
+  const int32_t* put(std::span<const int32_t> values);
+  Batch upload(const BatchPlan& plan, std::span<const int32_t> row_slots, const int32_t** wanted);
+
+  // Constant.
+  memory::Device& device_;
+  memory::Stream& compute_;
+  Ops& ops_;
+  Model& model_;
+  RunnerLimits limits_;
+  memory::Buffer arrays_;  // the integers of one step
+
+  // Engine thread; read by the stream while a step runs.
+  std::vector<int32_t> host_arrays_;
+  std::vector<std::vector<float>> gates_;
+  std::vector<SampleResult> results_;
+  std::unique_ptr<memory::Event> done_;
+  size_t used_ = 0;  // of host_arrays_
+};
+
+}  // namespace engram::engine
