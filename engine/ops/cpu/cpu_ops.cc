@@ -16,6 +16,11 @@ memory::Status cpu::CpuOps::allocate_scratch() {
   if (!tiles.ok()) return tiles.status();
   packed_x_ = std::move(packed).value();
   linear_scratch_ = std::move(tiles).value();
+  // Some megabytes each for a large vocabulary; more threads than these would gain nothing.
+  constexpr int kMaxSamplers = 16;
+  for (int i = 0; i < std::min(kMaxSamplers, device_.workers().threads()); ++i) {
+    samplers_.push_back(std::make_unique<Sampler>(limits_.max_rows));
+  }
   return {};
 }
 

@@ -6,7 +6,9 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
+#include "engine/ops/cpu/sampler.h"
 #include "engine/ops/ops.h"
 #include "memory/device/device_cpu.h"
 
@@ -33,10 +35,6 @@ class CpuOps : public Ops {
   void do_rms_norm(Stream& stream, View x, View weight, float eps, View y) override;
   void do_add_rms_norm(Stream& stream, View h, View x, View weight, float eps, View y) override;
   void do_add(Stream& stream, View h, View x) override;
-  void do_silu_mul(Stream& stream, View gate_up, View y) override;
-  void do_gather_rows(Stream& stream, View x, const int32_t* rows, View out) override;
-
-  // attention.cc
   void do_rope_angles(
       Stream& stream, const Batch& batch, View frequencies, double scale, View angles) override;
   void do_rope_append(
@@ -48,6 +46,10 @@ class CpuOps : public Ops {
       float eps,
       View angles,
       const KvLayer& kv) override;
+  void do_silu_mul(Stream& stream, View gate_up, View y) override;
+  void do_gather_rows(Stream& stream, View x, const int32_t* rows, View out) override;
+
+  // attention.cc
   void do_attention(
       Stream& stream, const Batch& batch, View q, const KvLayer& kv, float scale, View out)
       override;
@@ -87,7 +89,8 @@ class CpuOps : public Ops {
 
   // Stream's thread.
   memory::Buffer packed_x_;  // inputs of one linear call as blocks of rows, see linear_kernels.h
-  memory::Buffer linear_scratch_;  // one piece per worker
+  memory::Buffer linear_scratch_;                   // one piece per worker
+  std::vector<std::unique_ptr<Sampler>> samplers_;  // one per part of a sample call
 };
 
 }  // namespace engram::engine::cpu

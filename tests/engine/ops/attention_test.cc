@@ -1,0 +1,202 @@
+// Paged causal attention: against float64, and bit for bit against itself in other company.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "tests/support/op_rig.h"
+
+namespace engram::testing {
+namespace {
+
+constexpr uint64_t kSeed = 271828;
+
+struct Heads {
+  int64_t q;
+  int64_t kv;
+  int64_t width;
+};
+
+// Queries, keys and values of one whole sequence.
+struct Sequence {
+  Rows q;
+  Rows k;
+  Rows v;
+};
+
+Sequence random_sequence(std::mt19937_64& random, DType dtype, const Heads& heads, int64_t length) {
+  return {
+      random_rows(random, dtype, length, heads.q * heads.width, 1.5),
+      random_rows(random, dtype, length, heads.kv * heads.width, 1.0),
+      random_rows(random, dtype, length, heads.kv * heads.width, 1.0)};
+}
+
+// A part of a sequence in a step.
+struct Piece {
+  const Sequence* sequence;
+  int64_t first;
+  int64_t count;
+};
+
+// Runs one step. All keys up to the last position of a piece are in the cache, which otherwise
+// holds NaN: whoever reads a slot that is not his sees it. Returns the outputs of each piece.
+std::vector<std::vector<uint8_t>> run_bytes(
+    const Backend& backend,
+    DType dtype,
+    const Heads& heads,
+    int page_tokens,
+    const std::vector<Piece>& pieces,
+    std::vector<Rows>* values,
+    float scale) {
+  std::mt19937_64 random(kSeed);
+  OpRig rig(backend);
+  int64_t pages = 3;
+  for (const Piece& p : pieces) pages += (p.first + p.count + page_tokens - 1) / page_tokens;
+  const std::vector<int32_t> order = shuffled_pages(random, pages);
+  Rows keys(pages * heads.kv * page_tokens, heads.width);
+  for (double& v : keys.values) v = std::nan("");
+  Rows vals = keys;
+  TestBatch batch(page_tokens);
+  int64_t tokens = 0;
+  for (const Piece& p : pieces) tokens += p.count;
+  Rows q(tokens, heads.q * heads.width);
+  size_t next_page = 0;
+  int64_t token = 0;
+  for (const Piece& p : pieces) {
+    const int64_t length = p.first + p.count;
+    const size_t count = static_cast<size_t>((length + page_tokens - 1) / page_tokens);
+    const std::vector<int32_t> own(
+        order.begin() + static_cast<int64_t>(next_page),
+        order.begin() + static_cast<int64_t>(next_page + count));
+    next_page += count;
+    batch.add(p.first, p.count, own);
+    for (int64_t t = 0; t < length; ++t) {
+      const int64_t page = own[static_cast<size_t>(t / page_tokens)];
+      for (int64_t c = 0; c < heads.kv * heads.width; ++c) {
+        const int64_t row = (page * heads.kv + c / heads.width) * page_tokens + t % page_tokens;
+        keys.at(row, c % heads.width) = p.sequence->k.at(t, c);
+        vals.at(row, c % heads.width) = p.sequence->v.at(t, c);
+      }
+    }
+    for (int64_t t = 0; t < p.count; ++t, ++token) {
+      for (int64_t c = 0; c < q.cols; ++c) q.at(token, c) = p.sequence->q.at(p.first + t, c);
+    }
+  }
+  // The queries are a column range, as in a fused qkv.
+  const View wide = rig.filled(dtype, tokens, q.cols + 24, 5.0);
+  Rows padded(tokens, q.cols + 24);
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t c = 0; c < q.cols; ++c) padded.at(t, c) = q.at(t, c);
+  }
+  const View in = rig.put(padded, dtype).col_range(0, q.cols);
+  const View out = wide.col_range(24, q.cols);
+  const engine::KvLayer kv{
+      rig.put(keys, dtype).data, rig.put(vals, dtype).data, dtype, page_tokens, int(heads.kv),
+      int(heads.width)};
+  rig.ops().attention(rig.stream(), rig.put(batch), in, kv, scale, out);
+  std::vector<std::vector<uint8_t>> result;
+  token = 0;
+  for (const Piece& p : pieces) {
+    result.push_back(rig.bytes(out.row_range(token, p.count)));
+    if (values != nullptr) values->push_back(rig.get(out.row_range(token, p.count)));
+    token += p.count;
+  }
+  return result;
+}
+
+TEST_CASE("attention matches the float64 reference", "[ops]") {
+  std::mt19937_64 random(kSeed);
+  constexpr Heads kHeads[] = {{14, 2, 64}, {4, 4, 128}, {6, 1, 20}, {1, 1, 2}, {9, 3, 512}};
+  for (const Backend& backend : backends()) {
+    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+      for (const Heads& heads : kHeads) {
+        CAPTURE(
+            backend.name, backend.threads, memory::dtype_name(dtype), heads.q, heads.kv,
+            heads.width);
+        const float scale = 1.f / std::sqrt(static_cast<float>(heads.width));
+        const Sequence a = random_sequence(random, dtype, heads, 100);
+        const Sequence b = random_sequence(random, dtype, heads, 33);
+        const Sequence c = random_sequence(random, dtype, heads, 1);
+        const Sequence d = random_sequence(random, dtype, heads, 70);
+        const std::vector<Piece> pieces = {{&a, 37, 63}, {&b, 32, 1}, {&c, 0, 1}, {&d, 0, 70}};
+        std::vector<Rows> values;
+        run_bytes(backend, dtype, heads, 16, pieces, &values, scale);
+        for (size_t i = 0; i < pieces.size(); ++i) {
+          CAPTURE(i);
+          const Piece& p = pieces[i];
+          const Rows expected = reference::attention(
+              p.sequence->q.row_range(p.first, p.count), p.sequence->k, p.sequence->v, p.first,
+              heads.kv, heads.width, scale);
+          const double limit = dtype == DType::kF32 ? 1e-11 : 1.6e-5;
+          CHECK(reference::nmse(values[i], expected) < limit);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("attention takes no tokens", "[ops]") {
+  OpRig rig({"cpu", 2});
+  const engine::KvLayer kv{nullptr, nullptr, DType::kF32, 16, 1, 8};
+  const View q = rig.filled(DType::kF32, 0, 8, 0.0);
+  rig.ops().attention(
+      rig.stream(), rig.put(TestBatch(16)), q, kv, 1.f, rig.filled(DType::kF32, 0, 8, 0.0));
+  CHECK(rig.bytes(q).empty());
+}
+
+std::vector<uint8_t> joined(const std::vector<std::vector<uint8_t>>& parts) {
+  std::vector<uint8_t> all;
+  for (const std::vector<uint8_t>& part : parts) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+// The same prompt in one piece, in pieces, token by token, among others, in pages of another size.
+TEST_CASE("attention gives a token the same bits in any company", "[ops]") {
+  std::mt19937_64 random(kSeed);
+  for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const Heads& heads : {Heads{14, 2, 64}, Heads{3, 3, 40}, Heads{16, 1, 128}}) {
+      CAPTURE(memory::dtype_name(dtype), heads.q, heads.kv, heads.width);
+      constexpr int64_t kLength = 117;
+      constexpr float kScale = 0.2f;
+      const Sequence a = random_sequence(random, dtype, heads, kLength);
+      const Sequence other = random_sequence(random, dtype, heads, 90);
+      const auto run = [&](int threads, int page_tokens, const std::vector<Piece>& pieces) {
+        return run_bytes({"cpu", threads}, dtype, heads, page_tokens, pieces, nullptr, kScale);
+      };
+      const std::vector<uint8_t> whole = run(1, 16, {{&a, 0, kLength}}).front();
+      CHECK(run(3, 16, {{&a, 0, kLength}}).front() == whole);
+      CHECK(run(2, 5, {{&a, 0, kLength}}).front() == whole);
+      CHECK(run(2, 64, {{&other, 3, 80}, {&a, 0, kLength}, {&other, 89, 1}})[1] == whole);
+      for (const int64_t chunk : {1, 7, 32, 50}) {
+        CAPTURE(chunk);
+        std::vector<std::vector<uint8_t>> parts;
+        for (int64_t first = 0; first < kLength; first += chunk) {
+          const int64_t count = std::min(chunk, kLength - first);
+          parts.push_back(run(2, 16, {{&other, 5, 2}, {&a, first, count}})[1]);
+        }
+        CHECK(joined(parts) == whole);
+      }
+    }
+  }
+}
+
+TEST_CASE("a token that is not a number spoils only those that see it", "[ops]") {
+  std::mt19937_64 random(kSeed);
+  const Heads heads{4, 2, 32};
+  const Sequence good = random_sequence(random, DType::kF32, heads, 60);
+  Sequence bad = good;
+  bad.k.at(41, 3) = std::nan("");
+  bad.v.at(41, 3) = std::nan("");
+  std::vector<Rows> a;
+  std::vector<Rows> b;
+  run_bytes({"cpu", 2}, DType::kF32, heads, 16, {{&good, 0, 60}}, &a, 0.3f);
+  run_bytes({"cpu", 2}, DType::kF32, heads, 16, {{&bad, 0, 60}}, &b, 0.3f);
+  CHECK(a[0].row_range(0, 41).values == b[0].row_range(0, 41).values);
+  for (int64_t t = 41; t < 60; ++t) {
+    CAPTURE(t);
+    CHECK(std::isnan(b[0].at(t, 0)));  // through the weights: kv head 0
+    CHECK(std::isnan(b[0].at(t, 3)));
+  }
+}
+
+}  // namespace
+}  // namespace engram::testing

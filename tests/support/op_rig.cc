@@ -1,0 +1,176 @@
+#include "tests/support/op_rig.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+namespace engram::testing {
+
+using memory::Bf16;
+
+namespace {
+
+void write(DType dtype, double value, char* to) {
+  if (dtype == DType::kF64) {
+    std::memcpy(to, &value, sizeof(value));
+  } else if (dtype == DType::kF32) {
+    const float narrow = static_cast<float>(value);
+    std::memcpy(to, &narrow, sizeof(narrow));
+  } else {
+    ENGRAM_CHECK(dtype == DType::kBf16);
+    const Bf16 narrow(static_cast<float>(value));
+    std::memcpy(to, &narrow, sizeof(narrow));
+  }
+}
+
+double read(DType dtype, const uint8_t* from) {
+  if (dtype == DType::kF64) {
+    double value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  }
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, from, sizeof(value));
+    return value;
+  }
+  ENGRAM_CHECK(dtype == DType::kBf16);
+  Bf16 value;
+  std::memcpy(&value, from, sizeof(value));
+  return static_cast<float>(value);
+}
+
+}  // namespace
+
+std::vector<Backend> backends() {
+  return {{"cpu", 1}, {"cpu", 3}};
+}
+
+double rounded(double value, DType dtype) {
+  const float narrow = static_cast<float>(value);
+  return dtype == DType::kF32 ? narrow : static_cast<float>(Bf16(narrow));
+}
+
+Rows rounded(const Rows& x, DType dtype) {
+  Rows y = x;
+  for (double& value : y.values) value = rounded(value, dtype);
+  return y;
+}
+
+Rows random_rows(std::mt19937_64& random, DType dtype, int64_t rows, int64_t cols, double scale) {
+  std::normal_distribution<double> normal(0.0, scale);
+  Rows x(rows, cols);
+  for (double& value : x.values) value = rounded(normal(random), dtype);
+  return x;
+}
+
+void TestBatch::add(int64_t first, int64_t count, const std::vector<int32_t>& pages) {
+  const int32_t sequence = static_cast<int32_t>(pages_.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = first + i;
+    const int32_t page = pages.at(static_cast<size_t>(position / page_tokens_));
+    positions_.push_back(static_cast<int32_t>(position));
+    slots_.push_back(page * page_tokens_ + static_cast<int32_t>(position % page_tokens_));
+    sequence_of_.push_back(sequence);
+  }
+  token_begin_.push_back(static_cast<int32_t>(tokens()));
+  pages_.push_back(pages);
+}
+
+std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages) {
+  std::vector<int32_t> order(static_cast<size_t>(pages));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random);
+  return order;
+}
+
+OpRig::OpRig(const Backend& backend) {
+  ENGRAM_CHECK(backend.name == "cpu");
+  device_ = memory::make_cpu_device(backend.threads);
+  const engine::OpsLimits limits{
+      .max_tokens = 2048, .max_cols = 8192, .max_rows = 200'000, .max_context = 8192};
+  memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cpu_ops(*device_, limits);
+  ENGRAM_CHECK(ops.ok());
+  ops_ = std::move(ops).value();
+  stream_ = device_->make_stream("test");
+}
+
+void* OpRig::allocate(int64_t bytes) {
+  memory::Result<memory::Buffer> buffer =
+      device_->allocate("test data", std::max<int64_t>(bytes, 1));
+  ENGRAM_CHECK(buffer.ok());
+  buffers_.push_back(std::move(buffer).value());
+  return buffers_.back().data();
+}
+
+View OpRig::put(const Rows& rows, DType dtype) {
+  const int64_t width = memory::dtype_bytes(dtype);
+  std::vector<char> host(rows.values.size() * static_cast<size_t>(width));
+  for (size_t i = 0; i < rows.values.size(); ++i) {
+    write(dtype, rows.values[i], host.data() + i * static_cast<size_t>(width));
+  }
+  const int64_t bytes = static_cast<int64_t>(host.size());
+  const View view = memory::make_view(allocate(bytes), dtype, rows.rows, rows.cols);
+  if (bytes > 0) device_->copy(*stream_, view.data, host.data(), bytes);
+  stream_->synchronize();
+  return view;
+}
+
+View OpRig::filled(DType dtype, int64_t rows, int64_t cols, double value) {
+  Rows x(rows, cols);
+  std::fill(x.values.begin(), x.values.end(), value);
+  return put(x, dtype);
+}
+
+const int32_t* OpRig::put(const std::vector<int32_t>& values) {
+  const int64_t bytes = std::ssize(values) * 4;
+  void* data = allocate(bytes);
+  if (bytes > 0) device_->copy(*stream_, data, values.data(), bytes);
+  stream_->synchronize();
+  return static_cast<const int32_t*>(data);
+}
+
+engine::Batch OpRig::put(const TestBatch& batch) {
+  size_t columns = 1;
+  for (const std::vector<int32_t>& pages : batch.pages_) columns = std::max(columns, pages.size());
+  std::vector<int32_t> table;  // behind a sequence's pages: numbers no page has
+  for (const std::vector<int32_t>& pages : batch.pages_) {
+    table.insert(table.end(), pages.begin(), pages.end());
+    table.insert(table.end(), columns - pages.size(), 0x3fffffff);
+  }
+  engine::Batch out;
+  out.tokens = batch.tokens();
+  out.sequences = std::ssize(batch.pages_);
+  out.max_pages = static_cast<int64_t>(columns);
+  out.positions = put(batch.positions_);
+  out.slots = put(batch.slots_);
+  out.sequence_of = put(batch.sequence_of_);
+  out.token_begin = put(batch.token_begin_);
+  out.page_table = put(table);
+  return out;
+}
+
+std::vector<uint8_t> OpRig::bytes(View view) {
+  const int64_t element = memory::dtype_bytes(view.dtype);
+  std::vector<uint8_t> host(static_cast<size_t>(view.rows * view.cols * element));
+  for (int64_t r = 0; r < view.rows; ++r) {
+    device_->copy(
+        *stream_, host.data() + r * view.cols * element,
+        view.as<char>() + r * view.stride * element, view.cols * element);
+  }
+  stream_->synchronize();
+  return host;
+}
+
+Rows OpRig::get(View view) {
+  const std::vector<uint8_t> host = bytes(view);
+  const size_t element = static_cast<size_t>(memory::dtype_bytes(view.dtype));
+  Rows rows(view.rows, view.cols);
+  for (size_t i = 0; i < rows.values.size(); ++i) {
+    rows.values[i] = read(view.dtype, host.data() + i * element);
+  }
+  return rows;
+}
+
+}  // namespace engram::testing

@@ -1,0 +1,86 @@
+// A device, its ops and one stream, and the moving of test data to and from it.
+//
+// Tests are written against Device and Ops only and run once for each of backends(). Values are
+// rounded to the dtype on the host, so that the reference sees exactly what the device sees.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "engine/ops/ops.h"
+#include "memory/device/device.h"
+#include "tests/support/op_reference.h"
+
+namespace engram::testing {
+
+using memory::DType;
+using memory::View;
+using reference::Rows;
+
+struct Backend {
+  std::string name;
+  int threads = 1;
+};
+// "cpu" alone and with more threads than a small machine has cores.
+std::vector<Backend> backends();
+
+// What a float becomes in this dtype.
+double rounded(double value, DType dtype);
+Rows rounded(const Rows& x, DType dtype);
+// Normal values with the given standard deviation, rounded.
+Rows random_rows(std::mt19937_64& random, DType dtype, int64_t rows, int64_t cols, double scale);
+
+// Tokens of several sequences and the pages they live in.
+class TestBatch {
+ public:
+  explicit TestBatch(int page_tokens) : page_tokens_(page_tokens) {}
+  // `count` tokens from position `first`; pages[i] holds the positions from i * page_tokens.
+  void add(int64_t first, int64_t count, const std::vector<int32_t>& pages);
+
+  const std::vector<int32_t>& positions() const { return positions_; }
+  const std::vector<int32_t>& slots() const { return slots_; }
+  int64_t tokens() const { return static_cast<int64_t>(positions_.size()); }
+
+ private:
+  friend class OpRig;
+  int page_tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> slots_;
+  std::vector<int32_t> sequence_of_;
+  std::vector<int32_t> token_begin_{0};
+  std::vector<std::vector<int32_t>> pages_;
+};
+
+// Pages in an order that has nothing to do with the positions.
+std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages);
+
+class OpRig {
+ public:
+  explicit OpRig(const Backend& backend);
+
+  engine::Ops& ops() { return *ops_; }
+  memory::Stream& stream() { return *stream_; }
+
+  // New device memory with these values, rounded to dtype.
+  View put(const Rows& rows, DType dtype);
+  View filled(DType dtype, int64_t rows, int64_t cols, double value);
+  const int32_t* put(const std::vector<int32_t>& values);
+  engine::Batch put(const TestBatch& batch);
+
+  // After everything enqueued so far.
+  Rows get(View view);
+  std::vector<uint8_t> bytes(View view);  // row by row, without the gaps between rows
+
+ private:
+  void* allocate(int64_t bytes);
+
+  std::unique_ptr<memory::Device> device_;
+  std::unique_ptr<engine::Ops> ops_;
+  std::unique_ptr<memory::Stream> stream_;
+  std::vector<memory::Buffer> buffers_;
+};
+
+}  // namespace engram::testing
