@@ -158,6 +158,8 @@ void Ops::attention(
   ENGRAM_CHECK(q.rows == batch.tokens);
   ENGRAM_CHECK(is_act(q.dtype));
   ENGRAM_CHECK(kv.dtype == q.dtype);
+  ENGRAM_CHECK(kv.head_dim <= kMaxHeadDim);
+  ENGRAM_CHECK(kv.head_dim % 2 == 0);
   ENGRAM_CHECK(q.cols % kv.head_dim == 0);
   ENGRAM_CHECK((q.cols / kv.head_dim) % kv.kv_heads == 0);
   ENGRAM_CHECK(q.data != out.data);

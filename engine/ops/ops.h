@@ -53,6 +53,8 @@ struct Batch {
   const int32_t* page_table = nullptr;   // [S, max_pages] page of each page_tokens positions
 };
 
+constexpr int kMaxHeadDim = 512;
+
 // One layer's keys and values: [pages, Nk, page_tokens, Dh] each, dtype act.
 struct KvLayer {
   void* keys = nullptr;
@@ -76,6 +78,11 @@ struct ConvLayer {
 // How one row of logits becomes a token. Order: logit_bias, banned ids -> penalties ->
 // temperature -> min_p -> top_k -> top_p -> draw. temperature 0: the largest logit, lowest id among
 // equals, after bias and penalties. Log-probabilities are those of the raw logits.
+//
+// Repetition divides positive and multiplies other logits of ids in prompt or output; presence and
+// frequency subtract once and once per occurrence in the output. min_p keeps ids at least that
+// likely relative to the best; top_k the k best, lower ids first among equals; top_p the shortest
+// run of the best, of what is left, that reaches it. Ids outside the vocabulary have no effect.
 struct SampleRow {
   bool sample = true;  // false: log-probabilities only (a prompt position)
   float temperature = 1.f;
@@ -102,7 +109,8 @@ struct TokenLogprob {
 
 struct SampleResult {
   int32_t id = -1;
-  bool finite = true;   // false: the row held a NaN or only -inf; no id was drawn
+  // false: the row held a NaN, +inf or only -inf, or had only banned ids; no id was drawn.
+  bool finite = true;
   float logprob = 0.f;  // of id (or target), if asked for
   int32_t rank = 0;     // 1 = most likely
   std::vector<TokenLogprob> top;
@@ -178,6 +186,7 @@ class Ops {
 
   // Causal attention of each token over its sequence's positions 0..positions[t] in the cache.
   //   q [T, Nq * Dh] act (may be a column range of qkv); out [T, Nq * Dh] act
+  //   Dh even, at most kMaxHeadDim
   void attention(
       Stream& stream, const Batch& batch, View q, const KvLayer& kv, float scale, View out);
 

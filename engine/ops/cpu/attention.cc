@@ -341,8 +341,6 @@ int64_t elements_read(const Attention& a) {
 
 void CpuOps::do_attention(
     Stream& stream, const Batch& batch, View q, const KvLayer& kv, float scale, View out) {
-  ENGRAM_CHECK(kv.head_dim <= kMaxHeadDim);
-  ENGRAM_CHECK(kv.head_dim % 2 == 0);
   const Attention args{batch, q, kv, scale, out};
   as_cpu(stream).enqueue([args, this] {
     const int64_t step = tokens_per_part(args, device_.workers().threads());

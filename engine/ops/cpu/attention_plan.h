@@ -4,11 +4,12 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/ops/ops.h"
+
 namespace engram::engine::cpu {
 
-constexpr int64_t kKeys = 32;         // keys of a block: part of the definition of the result
-constexpr int64_t kGroup = 16;        // keys whose elements lie side by side
-constexpr int64_t kMaxHeadDim = 512;  // head widths above are refused
+constexpr int64_t kKeys = 32;   // keys of a block: part of the definition of the result
+constexpr int64_t kGroup = 16;  // keys whose elements lie side by side
 constexpr int64_t kTileFloats = 8192;
 constexpr int64_t kMaxTileRows = 128;
 
