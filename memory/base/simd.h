@@ -4,6 +4,6 @@
 
 namespace engram::memory {
 
-const char* simd_target();  // "AVX3", "AVX2", "SSE2", "NEON"
+const char* simd_target();  // "AVX3", "AVX2", "NEON", "SCALAR"
 
 }  // namespace engram::memory

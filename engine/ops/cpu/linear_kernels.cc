@@ -10,16 +10,22 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "memory/base/widen-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace engram::engine::cpu::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-using D = hn::CappedTag<float, 16>;
-using DU = hn::RebindToUnsigned<D>;
-using V = hn::Vec<D>;
+using D = memory::HWY_NAMESPACE::FloatTag;
+using DU = memory::HWY_NAMESPACE::WordTag;
+using V = memory::HWY_NAMESPACE::FloatVec;
+using memory::HWY_NAMESPACE::HalfWordTag;
+using memory::HWY_NAMESPACE::round_to_bf16;
+using memory::HWY_NAMESPACE::widen_bf16;
+using memory::HWY_NAMESPACE::widen_f16;
 
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(D()));
+constexpr int kLanes = memory::HWY_NAMESPACE::kFloatLanes;
 // A strip is what one pass over a panel computes: two vectors of outputs, the lanes [s, s + kLanes)
 // of the lower and of the upper 16.
 constexpr int kStrips = 16 / kLanes;
@@ -46,11 +52,9 @@ struct F16Panel {
   static constexpr bool kPrefetch = true;
   const char* data;
   HWY_INLINE void load(int64_t k, int strip, V& low, V& high) const {
-    const hn::Rebind<hwy::float16_t, D> dh;
-    const hwy::float16_t* at =
-        reinterpret_cast<const hwy::float16_t*>(data) + k * 32 + strip * kLanes;
-    low = hn::PromoteTo(D(), hn::LoadU(dh, at));
-    high = hn::PromoteTo(D(), hn::LoadU(dh, at + 16));
+    const uint16_t* at = reinterpret_cast<const uint16_t*>(data) + k * 32 + strip * kLanes;
+    low = widen_f16(at);
+    high = widen_f16(at + 16);
   }
 };
 
@@ -119,18 +123,6 @@ HWY_INLINE void multiply_block(
   }
 }
 
-// To bfloat16, nearest, ties to even, NaN kept.
-HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> round_to_bf16(V v) {
-  const DU du;
-  const hn::Vec<DU> u = hn::BitCast(du, v);
-  const hn::Vec<DU> upper = hn::ShiftRight<16>(u);
-  const hn::Vec<DU> odd = hn::And(upper, hn::Set(du, 1u));
-  const hn::Vec<DU> rounded = hn::ShiftRight<16>(hn::Add(u, hn::Add(odd, hn::Set(du, 0x7fffu))));
-  const hn::Mask<DU> nan = hn::RebindMask(du, hn::IsNaN(v));
-  const hn::Vec<DU> bits = hn::IfThenElse(nan, hn::Or(upper, hn::Set(du, 0x40u)), rounded);
-  return hn::TruncateTo(hn::Rebind<uint16_t, D>(), bits);
-}
-
 // y[row, n ...] = c[32] + bias.
 void store_row(const float* c, const float* bias, int64_t n, int64_t count, View y, int64_t row) {
   const D d;
@@ -145,7 +137,7 @@ void store_row(const float* c, const float* bias, int64_t n, int64_t count, View
   }
   HWY_ALIGN uint16_t rounded[kPanelRows];
   for (int64_t i = 0; i < kPanelRows; i += kLanes) {
-    hn::StoreU(round_to_bf16(hn::LoadU(d, c + i)), hn::Rebind<uint16_t, D>(), rounded + i);
+    hn::StoreU(round_to_bf16(hn::LoadU(d, c + i)), HalfWordTag(), rounded + i);
   }
   std::memcpy(y.row<uint16_t>(row) + n, rounded, static_cast<size_t>(count) * sizeof(uint16_t));
 }
@@ -174,8 +166,7 @@ void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed) {
         const uint16_t* in = x.row<uint16_t>(blocks.first(block) + r) + k;
         int64_t i = 0;
         for (; i + kLanes <= width; i += kLanes) {
-          const hn::Vec<DU> u = hn::PromoteTo(DU(), hn::LoadU(hn::Rebind<uint16_t, D>(), in + i));
-          hn::StoreU(hn::BitCast(d, hn::ShiftLeft<16>(u)), d, out + i);
+          hn::StoreU(widen_bf16(hn::LoadU(HalfWordTag(), in + i)), d, out + i);
         }
         for (; i < width; ++i) {
           const uint32_t u = uint32_t{in[i]} << 16;

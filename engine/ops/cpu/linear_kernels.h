@@ -3,7 +3,7 @@
 // One result is y = fma over k = 0..K-1 in that order, from zero, then the bias; in every kernel,
 // for every number of rows and every split over threads. So a row's bits depend on that row and
 // its weights alone, and are the same on all machines whose multiply-add is fused (AVX2, AVX-512,
-// NEON). The x86 baseline without FMA rounds twice per step: it keeps the first property, not the
+// NEON). The scalar code of older x86 rounds twice per step: it keeps the first property, not the
 // second.
 //
 // Rows are packed in blocks of at most block_rows(), as f32: [block][K/kInputs][rows][kInputs], K

@@ -1,0 +1,227 @@
+// Gathers from host memory against the scalar conversions, bit for bit, on every vector target this
+// machine can run.
+#include "memory/table/row_store.h"
+
+#include <hwy/highway.h>
+
+#include <bit>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+namespace engram::memory {
+namespace {
+
+constexpr RowCodec kCodecs[] = {
+    RowCodec::kBf16, RowCodec::kF16, RowCodec::kF32, RowCodec::kF8Ue8m0};
+
+// Runs the body once per target, the others disabled.
+template <typename F>
+void on_each_target(const F& body) {
+  const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
+  for (int64_t rest = all; rest != 0; rest &= rest - 1) {
+    const int64_t target = rest & -rest;
+    CAPTURE(hwy::TargetName(target));
+    hwy::SetSupportedTargetsForTest(target);
+    body();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+}
+
+TableGeometry make_geometry(RowCodec codec, int columns, int64_t rows_per_column, int64_t width) {
+  TableGeometry g;
+  g.layer = 3;
+  g.codec = codec;
+  g.row_width = width;
+  g.rows = columns * rows_per_column;
+  for (int c = 0; c < columns; ++c) {
+    g.moduli.push_back(rows_per_column);
+    g.offsets.push_back(c * rows_per_column);
+  }
+  return g;
+}
+
+std::unique_ptr<HostRowStore> make_store(const TableGeometry& geometry) {
+  Result<std::unique_ptr<HostRowStore>> store = make_host_row_store(geometry);
+  REQUIRE(store.ok());
+  return std::move(store).value();
+}
+
+void fill_random(HostRowStore& store, uint32_t seed) {
+  const TableGeometry& g = store.geometry();
+  std::mt19937 random(seed);
+  uint8_t* values = static_cast<uint8_t*>(store.values());
+  for (int64_t i = 0; i < g.rows * g.value_bytes(); ++i) values[i] = static_cast<uint8_t>(random());
+  uint8_t* scales = static_cast<uint8_t*>(store.scales());
+  for (int64_t i = 0; i < g.rows * g.scale_bytes(); ++i) scales[i] = static_cast<uint8_t>(random());
+}
+
+float naive(HostRowStore& store, int64_t row, int64_t i) {
+  const TableGeometry& g = store.geometry();
+  const uint8_t* values = static_cast<uint8_t*>(store.values()) + row * g.value_bytes();
+  switch (g.codec) {
+    case RowCodec::kBf16: {
+      Bf16 v;
+      std::memcpy(&v, values + 2 * i, 2);
+      return static_cast<float>(v);
+    }
+    case RowCodec::kF16: {
+      F16 v;
+      std::memcpy(&v, values + 2 * i, 2);
+      return half_to_float(v);
+    }
+    case RowCodec::kF32: {
+      float v = 0.f;
+      std::memcpy(&v, values + 4 * i, 4);
+      return v;
+    }
+    case RowCodec::kF8Ue8m0: {
+      const uint8_t* scales = static_cast<uint8_t*>(store.scales()) + row * g.scale_bytes();
+      return e4m3_to_float(values[i]) * e8m0_to_float(scales[i / 32]);
+    }
+  }
+  return 0.f;
+}
+
+bool same(float a, float b) {
+  return std::bit_cast<uint32_t>(a) == std::bit_cast<uint32_t>(b) ||
+         (std::isnan(a) && std::isnan(b));
+}
+
+// Gathers and compares everything: what was asked for, and that nothing else was written.
+template <typename T>
+void check_gather(
+    HostRowStore& store, const std::vector<int64_t>& ids, const std::vector<int32_t>& slots) {
+  const TableGeometry& g = store.geometry();
+  const int64_t width = g.vector_width();
+  const int64_t out_rows = static_cast<int64_t>(slots.size()) + 5;
+  const T untouched(-3.f);
+  std::vector<T> out(static_cast<size_t>(out_rows * width), untouched);
+  const DType dtype = sizeof(T) == 4 ? DType::kF32 : DType::kBf16;
+  store.gather(
+      ids.data(), slots.data(), static_cast<int64_t>(slots.size()),
+      make_view(out.data(), dtype, out_rows, width));
+
+  std::vector<T> expected(out.size(), untouched);
+  for (size_t t = 0; t < slots.size(); ++t) {
+    for (int64_t e = 0; e < width; ++e) {
+      const int64_t row =
+          ids[t * static_cast<size_t>(g.columns()) + static_cast<size_t>(e / g.row_width)];
+      expected[static_cast<size_t>(slots[t] * width + e)] = T(naive(store, row, e % g.row_width));
+    }
+  }
+  int64_t wrong = 0;
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (!same(static_cast<float>(out[i]), static_cast<float>(expected[i]))) ++wrong;
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
+  constexpr uint32_t kSeed = 21;
+  CAPTURE(kSeed);
+  on_each_target([&] {
+    for (const RowCodec codec : kCodecs) {
+      for (const int64_t width : {1, 7, 32, 64, 100, 128, 160}) {
+        if (codec == RowCodec::kF8Ue8m0 && width % 32 != 0) continue;
+        const std::unique_ptr<HostRowStore> store = make_store(make_geometry(codec, 6, 501, width));
+        fill_random(*store, kSeed);
+        std::mt19937 random(kSeed + 1);
+        for (const int tokens : {0, 1, 2, 64}) {
+          CAPTURE(row_codec_name(codec), width, tokens);
+          std::vector<int64_t> ids;
+          std::vector<int32_t> slots;
+          for (int t = 0; t < tokens; ++t) {
+            slots.push_back((t * 5 + 3) % (tokens + 5));
+            for (int c = 0; c < 6; ++c) ids.push_back(c * 501 + random() % 501);
+          }
+          if (std::gcd(tokens + 5, 5) != 1) {
+            for (int t = 0; t < tokens; ++t) slots[static_cast<size_t>(t)] = tokens + 4 - t;
+          }
+          check_gather<float>(*store, ids, slots);
+          check_gather<Bf16>(*store, ids, slots);
+          // The same row for everything, then the last rows of the table.
+          std::fill(ids.begin(), ids.end(), 0);
+          check_gather<float>(*store, ids, slots);
+          std::fill(ids.begin(), ids.end(), 6 * 501 - 1);
+          check_gather<float>(*store, ids, slots);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("every fp8 code with every scale", "[row_store]") {
+  on_each_target([] {
+    // Row s: all 256 codes with the scale s.
+    const std::unique_ptr<HostRowStore> store =
+        make_store(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
+    uint8_t* values = static_cast<uint8_t*>(store->values());
+    uint8_t* scales = static_cast<uint8_t*>(store->scales());
+    for (int s = 0; s < 256; ++s) {
+      for (int code = 0; code < 256; ++code) values[s * 256 + code] = static_cast<uint8_t>(code);
+      std::memset(scales + s * 8, s, 8);
+    }
+    std::vector<int64_t> ids(256);
+    std::vector<int32_t> slots(256);
+    for (int s = 0; s < 256; ++s) {
+      ids[static_cast<size_t>(s)] = s;
+      slots[static_cast<size_t>(s)] = s;
+    }
+    check_gather<float>(*store, ids, slots);
+    check_gather<Bf16>(*store, ids, slots);
+  });
+}
+
+TEST_CASE("every bf16 and f16 code", "[row_store]") {
+  on_each_target([] {
+    for (const RowCodec codec : {RowCodec::kBf16, RowCodec::kF16}) {
+      CAPTURE(row_codec_name(codec));
+      const std::unique_ptr<HostRowStore> store = make_store(make_geometry(codec, 1, 256, 256));
+      uint16_t* values = static_cast<uint16_t*>(store->values());
+      for (uint32_t code = 0; code < 0x10000; ++code) values[code] = static_cast<uint16_t>(code);
+      std::vector<int64_t> ids(256);
+      std::vector<int32_t> slots(256);
+      for (int row = 0; row < 256; ++row) {
+        ids[static_cast<size_t>(row)] = row;
+        slots[static_cast<size_t>(row)] = row;
+      }
+      check_gather<float>(*store, ids, slots);
+      check_gather<Bf16>(*store, ids, slots);
+    }
+  });
+}
+
+TEST_CASE("a store says where it is and what it read", "[row_store]") {
+  const std::unique_ptr<HostRowStore> store =
+      make_store(make_geometry(RowCodec::kF8Ue8m0, 4, 40000, 64));
+  CHECK_THAT(store->placement(), Catch::StartsWith("host, "));
+  CHECK_THAT(store->placement(), Catch::EndsWith(" % huge pages"));
+  CHECK(store->scales() != nullptr);
+  const std::vector<int64_t> ids = {1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> slots = {1, 0};
+  std::vector<float> out(2 * 256);
+  store->gather(ids.data(), slots.data(), 2, make_view(out.data(), DType::kF32, 2, 256));
+  CHECK(store->stats().rows_read == 8);
+  CHECK(store->stats().bytes_read == 8 * (64 + 2));
+}
+
+TEST_CASE("a table that cannot be is refused", "[row_store]") {
+  const Result<std::unique_ptr<HostRowStore>> huge =
+      make_host_row_store(make_geometry(RowCodec::kF32, 8, int64_t{1} << 36, 64));
+  REQUIRE_FALSE(huge.ok());
+  CHECK(huge.status().code() == Code::kResourceExhausted);
+  CHECK_THAT(huge.status().message(), Catch::Contains("n-gram table of layer 3"));
+
+  const Result<std::unique_ptr<HostRowStore>> odd =
+      make_host_row_store(make_geometry(RowCodec::kF8Ue8m0, 8, 10, 48));
+  REQUIRE_FALSE(odd.ok());
+  CHECK(odd.status().code() == Code::kInvalidArgument);
+  CHECK_THAT(odd.status().message(), Catch::Contains("48"));
+}
+
+}  // namespace
+}  // namespace engram::memory
