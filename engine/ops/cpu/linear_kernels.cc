@@ -311,8 +311,7 @@ RowBlocks::RowBlocks(int64_t rows, int64_t cols)
       padded_cols_((cols + kInputs - 1) / kInputs * kInputs) {}
 
 int64_t block_rows() {
-  static const int64_t rows = HWY_DYNAMIC_DISPATCH(block_rows)();
-  return rows;
+  return HWY_DYNAMIC_DISPATCH(block_rows)();
 }
 
 void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed) {

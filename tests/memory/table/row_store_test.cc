@@ -2,8 +2,6 @@
 // machine can run.
 #include "memory/table/row_store.h"
 
-#include <hwy/highway.h>
-
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -12,24 +10,13 @@
 #include <random>
 #include <vector>
 
+#include "tests/support/simd_targets.h"
+
 namespace engram::memory {
 namespace {
 
 constexpr RowCodec kCodecs[] = {
     RowCodec::kBf16, RowCodec::kF16, RowCodec::kF32, RowCodec::kF8Ue8m0};
-
-// Runs the body once per target, the others disabled.
-template <typename F>
-void on_each_target(const F& body) {
-  const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
-  for (int64_t rest = all; rest != 0; rest &= rest - 1) {
-    const int64_t target = rest & -rest;
-    CAPTURE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-}
 
 TableGeometry make_geometry(RowCodec codec, int columns, int64_t rows_per_column, int64_t width) {
   TableGeometry g;
@@ -123,7 +110,7 @@ void check_gather(
 TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
   constexpr uint32_t kSeed = 21;
   CAPTURE(kSeed);
-  on_each_target([&] {
+  test::on_each_target([&](int64_t) {
     for (const RowCodec codec : kCodecs) {
       for (const int64_t width : {1, 7, 32, 64, 100, 128, 160}) {
         if (codec == RowCodec::kF8Ue8m0 && width % 32 != 0) continue;
@@ -155,7 +142,7 @@ TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
 }
 
 TEST_CASE("every fp8 code with every scale", "[row_store]") {
-  on_each_target([] {
+  test::on_each_target([](int64_t) {
     // Row s: all 256 codes with the scale s.
     const std::unique_ptr<HostRowStore> store =
         make_store(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
@@ -177,7 +164,7 @@ TEST_CASE("every fp8 code with every scale", "[row_store]") {
 }
 
 TEST_CASE("every bf16 and f16 code", "[row_store]") {
-  on_each_target([] {
+  test::on_each_target([](int64_t) {
     for (const RowCodec codec : {RowCodec::kBf16, RowCodec::kF16}) {
       CAPTURE(row_codec_name(codec));
       const std::unique_ptr<HostRowStore> store = make_store(make_geometry(codec, 1, 256, 256));
