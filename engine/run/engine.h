@@ -180,9 +180,12 @@ class Engine {
 struct EngineOptions {
   std::string model;            // directory
   std::string device = "auto";  // cpu, cuda, auto
-  std::string dtype = "auto";   // activations and cache: float32, bfloat16, auto (cpu: float32)
-  int threads = 0;              // cpu: 0 = all usable cores
-  int64_t max_model_len = 0;    // 0: the model's, or what fits the cache
+  // auto: the checkpoint's tensors. dummy: made-up weights in the shape of config.json, the
+  // tokenizer is bytes (for benchmarks).
+  std::string load_format = "auto";
+  std::string dtype = "auto";  // activations and cache: float32, bfloat16, auto (cpu: float32)
+  int threads = 0;             // cpu: 0 = all usable cores
+  int64_t max_model_len = 0;   // 0: the model's, or what fits the cache
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs

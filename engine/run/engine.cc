@@ -1,0 +1,227 @@
+// Start-up: checkpoint to running loop, with every byte it takes in the log.
+#include "engine/run/engine.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/run/loop.h"
+#include "engine/run/memory_plan.h"
+#include "memory/device/system_limits.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::DType;
+using memory::Result;
+using memory::Status;
+
+Status check_range(const char* flag, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return {};
+  return memory::invalid_argument(
+      std::string(flag) + " must be between " + std::to_string(low) + " and " +
+      std::to_string(high) + ", got " + std::to_string(value));
+}
+
+Status check_one_of(
+    const char* flag, const std::string& value, std::initializer_list<const char*> known) {
+  std::string list;
+  for (const char* name : known) {
+    if (value == name) return {};
+    list += list.empty() ? name : std::string(", ") + name;
+  }
+  return memory::invalid_argument(std::string(flag) + " must be one of " + list + ", got " + value);
+}
+
+Status check_options(const EngineOptions& o) {
+  ENGRAM_RETURN_IF_ERROR(check_one_of("--device", o.device, {"auto", "cpu", "cuda"}));
+  ENGRAM_RETURN_IF_ERROR(check_one_of("--dtype", o.dtype, {"auto", "float32", "bfloat16"}));
+  ENGRAM_RETURN_IF_ERROR(check_one_of("--load-format", o.load_format, {"auto", "dummy"}));
+  ENGRAM_RETURN_IF_ERROR(
+      check_one_of("--ngram-fetch", o.ngram_fetch, {"prefetch", "sync", "skip"}));
+  ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 14));
+  ENGRAM_RETURN_IF_ERROR(
+      check_range("--max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 17));
+  ENGRAM_RETURN_IF_ERROR(check_range("--block-size", o.block_size, 1, 1024));
+  ENGRAM_RETURN_IF_ERROR(check_range("--max-model-len", o.max_model_len, 0, int64_t{1} << 30));
+  ENGRAM_RETURN_IF_ERROR(check_range("--kv-cache-memory", o.kv_cache_bytes, 0, int64_t{1} << 46));
+  ENGRAM_RETURN_IF_ERROR(
+      check_range("--max-queued-requests", o.max_queued_requests, 0, int64_t{1} << 30));
+  ENGRAM_RETURN_IF_ERROR(check_range("--threads", o.threads, 0, 4096));
+  if (o.max_num_batched_tokens < o.max_num_seqs) {
+    return memory::invalid_argument(
+        "--max-num-batched-tokens " + std::to_string(o.max_num_batched_tokens) +
+        " is below --max-num-seqs " + std::to_string(o.max_num_seqs) +
+        ": every running sequence needs a token per step");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<memory::Device>> choose_device(const EngineOptions& o) {
+  if (o.device == "cuda") {
+    return memory::failed_precondition(
+        "--device cuda: this version computes on the CPU only; use --device cpu or auto");
+  }
+  std::unique_ptr<memory::Device> device = memory::make_cpu_device(o.threads);
+  if (o.device == "auto") spdlog::info("device auto: {}", device->name());
+  return device;
+}
+
+OpsLimits ops_limits(const EngineOptions& o, const ModelConfig& c) {
+  const int64_t query_width = int64_t{c.num_attention_heads} * c.head_dim;
+  const int64_t key_width = int64_t{c.num_key_value_heads} * c.head_dim;
+  OpsLimits limits;
+  limits.max_tokens = o.max_num_batched_tokens;
+  limits.max_cols =
+      std::max({c.hidden_size, query_width, c.intermediate_size, c.engram.vector_width()});
+  limits.max_rows = std::max(
+      {c.vocab_size, 2 * c.intermediate_size, query_width + 2 * key_width,
+       (c.hc_mult + 1) * c.hidden_size});
+  limits.max_context = o.max_model_len > 0 ? o.max_model_len : c.max_position_embeddings;
+  return limits;
+}
+
+FetchMode fetch_mode(const std::string& name) {
+  if (name == "sync") return FetchMode::kSync;
+  return name == "skip" ? FetchMode::kSkip : FetchMode::kPrefetch;
+}
+
+// Logits of the sampled rows of a step, in slices when the vocabulary is large.
+int64_t logit_rows(const EngineOptions& o, const ModelConfig& c) {
+  constexpr int64_t kBytes = int64_t{64} << 20;
+  const int64_t fitting = kBytes / (c.vocab_size * static_cast<int64_t>(sizeof(float)));
+  return std::clamp(fitting, int64_t{1}, o.max_num_seqs);
+}
+
+Status load_model(EngineParts& parts) {
+  const EngineOptions& o = parts.options;
+  Result<ModelConfig> config = load_config(o.model);
+  if (!config.ok()) return config.status();
+  parts.info.config = std::move(config).value();
+  const ModelConfig& c = parts.info.config;
+  parts.eos = c.eos_token_ids;
+  const bool dummy = o.load_format == "dummy";
+  if (dummy) {
+    parts.tokenizer = make_byte_tokenizer(c.vocab_size);
+  } else {
+    Result<std::unique_ptr<Tokenizer>> tokenizer = load_tokenizer(o.model);
+    if (!tokenizer.ok()) return tokenizer.status();
+    parts.tokenizer = std::move(tokenizer).value();
+    const Result<GenerationDefaults> defaults = load_generation_defaults(o.model);
+    if (!defaults.ok()) return defaults.status();
+    const std::vector<int32_t>& more = defaults.value().eos_token_ids;
+    parts.eos.insert(parts.eos.end(), more.begin(), more.end());
+  }
+  Result<std::unique_ptr<Ops>> ops = make_cpu_ops(*parts.device, ops_limits(o, c));
+  if (!ops.ok()) return ops.status();
+  parts.ops = std::move(ops).value();
+  const auto progress = [last = int64_t{0}](const LoadProgress& p) mutable {
+    if (p.bytes_total == 0 || (p.bytes_done - last) * 10 < p.bytes_total) return;
+    last = p.bytes_done;
+    spdlog::info("loading: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
+  };
+  Result<Weights> weights =
+      dummy
+          ? make_dummy_weights(c, *parts.device, *parts.ops)
+          : load_weights(o.model, c, parts.tokenizer->size(), *parts.device, *parts.ops, progress);
+  if (!weights.ok()) return weights.status();
+  parts.weights = std::move(weights).value();
+  return {};
+}
+
+// Cache, activations, staging: everything whose size follows from the options.
+Status allocate(EngineParts& parts, DType act) {
+  const EngineOptions& o = parts.options;
+  EngineInfo& info = parts.info;
+  const ModelConfig& c = info.config;
+  const memory::KvShape shape = kv_shape(c, o.block_size, act);
+  Result<MemoryPlan> planned = plan_memory(
+      {.page_bytes = shape.page_bytes(),
+       .page_tokens = o.block_size,
+       .model_positions = c.max_position_embeddings,
+       .max_model_len = o.max_model_len,
+       .max_num_seqs = o.max_num_seqs,
+       .kv_cache_bytes = o.kv_cache_bytes,
+       .available_bytes = memory::available_bytes("")});
+  if (!planned.ok()) return planned.status();
+  const MemoryPlan& plan = planned.value();
+  info.max_model_len = plan.max_model_len;
+  info.kv_pages = plan.pages;
+  parts.compute = parts.device->make_stream("compute");
+  Result<memory::KvCache> cache = memory::KvCache::make(*parts.device, shape, plan.pages);
+  if (!cache.ok()) return cache.status();
+  parts.cache = std::move(cache).value();
+  parts.pool = std::make_unique<memory::PagePool>(plan.pages, o.block_size);
+  const int64_t slice = logit_rows(o, c);
+  Result<std::unique_ptr<Model>> model = Model::make(
+      c, *parts.weights, *parts.cache, *parts.device, *parts.ops,
+      {.max_tokens = o.max_num_batched_tokens, .logit_rows = slice});
+  if (!model.ok()) return model.status();
+  parts.model = std::move(model).value();
+  Result<std::unique_ptr<Prefetch>> prefetch = Prefetch::make(
+      *parts.device, *parts.compute, parts.weights->tables, parts.weights->token_map, act,
+      fetch_mode(o.ngram_fetch),
+      {.max_num_batched_tokens = o.max_num_batched_tokens, .max_num_seqs = o.max_num_seqs});
+  if (!prefetch.ok()) return prefetch.status();
+  parts.prefetch = std::move(prefetch).value();
+  Result<std::unique_ptr<Runner>> runner = Runner::make(
+      *parts.device, *parts.compute, *parts.ops, *parts.model,
+      static_cast<int>(parts.weights->engram.size()),
+      {.max_num_batched_tokens = o.max_num_batched_tokens,
+       .max_num_seqs = o.max_num_seqs,
+       .max_pages = parts.pool->pages_for(info.max_model_len),
+       .logit_rows = slice});
+  if (!runner.ok()) return runner.status();
+  parts.runner = std::move(runner).value();
+  if (!plan.warning.empty()) spdlog::warn("{}", plan.warning);
+  const int64_t tokens = plan.pages * o.block_size;
+  spdlog::info(
+      "memory: weights {}, n-gram tables {}, activations {}, n-gram staging {}",
+      format_bytes(parts.weights->weight_bytes), format_bytes(parts.weights->table_bytes),
+      format_bytes(parts.model->workspace_bytes()), format_bytes(parts.prefetch->staging_bytes()));
+  spdlog::info(
+      "cache: {} in {} pages of {} tokens ({}); maximum concurrency for {} tokens per request: "
+      "{:.2f}x",
+      format_bytes(plan.pages * shape.page_bytes()), plan.pages, o.block_size, plan.explanation,
+      info.max_model_len, static_cast<double>(tokens) / static_cast<double>(info.max_model_len));
+  return {};
+}
+
+std::string table_placement(const Weights& weights) {
+  std::string text;
+  for (const std::unique_ptr<memory::RowStore>& table : weights.tables) {
+    if (!text.empty()) text += "; ";
+    text += "layer " + std::to_string(table->geometry().layer) + ": " + table->placement();
+  }
+  return text;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(check_options(options));
+  std::unique_ptr<EngineParts> owned = std::make_unique<EngineParts>();
+  EngineParts& parts = *owned;
+  parts.options = options;
+  Result<std::unique_ptr<memory::Device>> device = choose_device(options);
+  if (!device.ok()) return device.status();
+  parts.device = std::move(device).value();
+  ENGRAM_RETURN_IF_ERROR(load_model(parts));
+  const DType act = options.dtype == "bfloat16" ? DType::kBf16 : DType::kF32;
+  ENGRAM_RETURN_IF_ERROR(allocate(parts, act));
+  parts.device->seal();
+  EngineInfo& info = parts.info;
+  info.model_path = options.model;
+  info.architecture = info.config.architecture;
+  info.device = parts.device->name();
+  info.max_num_seqs = options.max_num_seqs;
+  info.max_num_batched_tokens = options.max_num_batched_tokens;
+  info.page_tokens = options.block_size;
+  info.table_placement = table_placement(*parts.weights);
+  if (!info.table_placement.empty()) spdlog::info("n-gram tables: {}", info.table_placement);
+  return std::unique_ptr<Engine>(std::make_unique<EngineLoop>(std::move(owned)));
+}
+
+}  // namespace engram::engine

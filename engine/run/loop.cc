@@ -1,0 +1,478 @@
+#include "engine/run/loop.h"
+
+#include <algorithm>
+
+namespace engram::engine {
+namespace {
+
+using memory::Code;
+using memory::Status;
+
+constexpr size_t kRecentSteps = 4096;
+// A loop with nothing to do still shows that it lives.
+constexpr std::chrono::milliseconds kHeartbeat{500};
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+// Spreads the seeds of requests that bring none.
+uint64_t scramble(uint64_t value) {
+  value += 0x9e3779b97f4a7c15u;
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+  return value ^ (value >> 31);
+}
+
+FinishReason reason_of(Code code) {
+  if (code == Code::kCancelled) return FinishReason::kCancelled;
+  if (code == Code::kDeadlineExceeded) return FinishReason::kTimeLimit;
+  return FinishReason::kError;
+}
+
+SchedulerLimits scheduler_limits(const EngineOptions& options) {
+  return {
+      .max_num_seqs = options.max_num_seqs,
+      .max_num_batched_tokens = options.max_num_batched_tokens,
+      .prefix_caching = options.enable_prefix_caching};
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(std::unique_ptr<EngineParts> parts)
+    : parts_(std::move(parts)),
+      request_limits_{
+          .vocab_size = parts_->info.config.vocab_size,
+          .max_model_len = parts_->info.max_model_len,
+          .kv_pages = parts_->info.kv_pages,
+          .page_tokens = parts_->info.page_tokens},
+      max_queued_(
+          parts_->options.max_queued_requests > 0 ? parts_->options.max_queued_requests
+                                                  : 4 * parts_->options.max_num_seqs),
+      scheduler_(scheduler_limits(parts_->options), *parts_->pool),
+      thread_([this] { loop(); }) {}
+
+EngineLoop::~EngineLoop() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    stopping_ = true;
+    work_.notify_one();
+  }
+  thread_.join();
+}
+
+Status EngineLoop::submit(Request request) {
+  ENGRAM_RETURN_IF_ERROR(validate_request(request, request_limits_));
+  const Clock::time_point now = Clock::now();
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (draining_ || stopping_) return memory::unavailable("the server is shutting down");
+  if (live_ids_.contains(request.id)) {
+    return {Code::kAlreadyExists, "request_id " + request.id + " is in use"};
+  }
+  if (queued_ >= max_queued_) {
+    return memory::resource_exhausted(
+        "the queue is full: " + std::to_string(queued_) + " requests wait, at most " +
+        std::to_string(max_queued_) + " may (--max-queued-requests)");
+  }
+  live_ids_.insert(request.id);
+  ++queued_;
+  ++open_requests_;
+  arrivals_.push_back({std::move(request), now});
+  work_.notify_one();
+  return {};
+}
+
+void EngineLoop::abort(const std::string& id, Code code) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (!live_ids_.contains(id)) return;
+  aborts_.emplace_back(id, code);
+  work_.notify_one();
+}
+
+EngineStats EngineLoop::stats() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  EngineStats stats = published_;
+  published_.recent_step_seconds.clear();
+  published_.recent_exposed_wait_seconds.clear();
+  return stats;
+}
+
+bool EngineLoop::drain(std::chrono::milliseconds limit) {
+  std::unique_lock<std::mutex> lock(mu_);
+  draining_ = true;
+  return idle_.wait_for(lock, limit, [this] { return open_requests_ == 0; });
+}
+
+void EngineLoop::loop() {
+  std::vector<std::pair<std::string, Code>> aborts;
+  while (wait_for_work(&aborts)) {
+    for (const auto& [id, code] : aborts) {
+      const auto found = by_id_.find(id);
+      if (found == by_id_.end()) continue;
+      end_request(
+          *live_.at(found->second), Status(code, "the request was cancelled"), reason_of(code));
+    }
+    expire();
+    if (!scheduler_.empty()) step();
+    publish_stats();
+  }
+  while (!live_.empty()) {
+    end_request(
+        *live_.begin()->second, memory::unavailable("the server is shutting down"),
+        FinishReason::kError);
+  }
+}
+
+// False: stop. New requests have been begun, `aborts` are for the caller.
+bool EngineLoop::wait_for_work(std::vector<std::pair<std::string, Code>>* aborts) {
+  std::vector<Arrival> arrivals;
+  bool stop = false;
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    const auto something = [this] { return stopping_ || !arrivals_.empty() || !aborts_.empty(); };
+    if (live_.empty()) work_.wait_for(lock, kHeartbeat, something);
+    stop = stopping_;
+    arrivals.swap(arrivals_);
+    aborts->swap(aborts_);
+    aborts_.clear();
+  }
+  take_arrivals(std::move(arrivals));
+  return !stop;
+}
+
+void EngineLoop::take_arrivals(std::vector<Arrival> arrivals) {
+  for (Arrival& arrival : arrivals) begin(std::move(arrival));
+}
+
+void EngineLoop::begin(Arrival arrival) {
+  const uint64_t key = next_key_++;
+  std::unique_ptr<LiveRequest>& live = live_[key] = std::make_unique<LiveRequest>();
+  live->key = key;
+  live->request = std::move(arrival.request);
+  live->arrival = arrival.at;
+  live->gate_sums.resize(parts_->weights->engram.size());
+  const Request& request = live->request;
+  by_id_[request.id] = key;
+  const int64_t max_tokens = generation_limit(request, request_limits_.max_model_len);
+  const uint64_t seed =
+      request.sampling.seed.value_or(scramble(scramble(parts_->options.seed) + key));
+  live->usage.prompt_tokens = static_cast<int64_t>(request.prompt_ids.size());
+  live->choices_left = request.sampling.n;
+  const uint64_t first = next_sequence_;
+  for (int i = 0; i < request.sampling.n; ++i) {
+    Sequence sequence;
+    sequence.id = next_sequence_++;
+    sequence.tokens = request.prompt_ids;
+    sequence.prompt_tokens = live->usage.prompt_tokens;
+    sequence.share_prefix = !request.bypass_prefix_cache;
+    sequence.salt = request.cache_salt;
+    sequence.prompt_logits = i == 0 && request.sampling.prompt_logprobs >= 0;
+    if (i > 0) sequence.after = first;
+    Choice& added = live->choices.emplace_back(
+        i, sequence.id,
+        ChoiceOutput(*parts_->tokenizer, request.sampling, parts_->eos, max_tokens));
+    added.seed = seed + static_cast<uint64_t>(i);
+    by_sequence_[sequence.id] = {live.get(), &added};
+    parts_->prefetch->add(sequence.id, key);
+    scheduler_.add(std::move(sequence));
+  }
+  totals_.prompt_tokens += live->usage.prompt_tokens;
+}
+
+void EngineLoop::expire() {
+  const Clock::time_point now = Clock::now();
+  for (auto next = live_.begin(); next != live_.end();) {
+    LiveRequest& live = *(next++)->second;
+    if (!live.request.deadline.has_value() || *live.request.deadline > now) continue;
+    end_request(
+        live, Status(Code::kDeadlineExceeded, "the deadline of the request passed"),
+        FinishReason::kTimeLimit);
+  }
+}
+
+void EngineLoop::step() {
+  const Clock::time_point begin = Clock::now();
+  const BatchPlan plan = scheduler_.plan();
+  ENGRAM_CHECK(plan.tokens() > 0);
+  for (const uint64_t id : plan.preempted) {
+    parts_->prefetch->drop(id);
+    ++owner(id).usage.preemptions;
+  }
+  const std::span<const int32_t> row_slots = parts_->prefetch->prepare(plan, tokens_of(plan));
+  make_sample_rows(plan);
+  parts_->runner->start(plan, row_slots, parts_->prefetch->tickets(), rows_);
+  // The device is busy: what can be done meanwhile is done now.
+  start_requests(plan);
+  std::vector<Arrival> arrivals;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    arrivals.swap(arrivals_);
+  }
+  take_arrivals(std::move(arrivals));
+  look_ahead();
+  const std::span<const SampleResult> results = parts_->runner->finish();
+  const int64_t waited_ns = parts_->prefetch->commit(plan);
+  commit(plan, results);
+  new_step_seconds_.push_back(seconds_between(begin, Clock::now()));
+  new_wait_seconds_.push_back(static_cast<double>(waited_ns) * 1e-9);
+}
+
+std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& plan) const {
+  std::vector<std::span<const int32_t>> tokens;
+  for (const PlannedSequence& p : plan.sequences) {
+    tokens.emplace_back(scheduler_.find(p.sequence)->tokens);
+  }
+  return tokens;
+}
+
+void EngineLoop::make_sample_rows(const BatchPlan& plan) {
+  rows_.clear();
+  sampled_.clear();
+  for (const int32_t token : plan.logit_tokens) {
+    const size_t t = static_cast<size_t>(token);
+    const size_t index = static_cast<size_t>(plan.sequence_of[t]);
+    const Sequence& sequence = *scheduler_.find(plan.sequences[index].sequence);
+    const Request& request = owner(sequence.id).request;
+    const size_t next = static_cast<size_t>(plan.positions[t]) + 1;
+    if (next < static_cast<size_t>(sequence.prompt_tokens)) {
+      SampleRow row;
+      row.sample = false;
+      row.target = sequence.tokens[next];
+      row.logprobs = request.sampling.prompt_logprobs;
+      rows_.push_back(row);
+    } else {
+      sampled_.push_back({sequence.id, rows_.size()});
+      rows_.push_back(sample_row(sequence, choice(sequence.id), request));
+    }
+  }
+}
+
+SampleRow EngineLoop::sample_row(
+    const Sequence& sequence, const Choice& choice, const Request& request) {
+  const SamplingParams& s = request.sampling;
+  const std::span<const int32_t> tokens(sequence.tokens);
+  const size_t prompt = static_cast<size_t>(sequence.prompt_tokens);
+  SampleRow row;
+  row.temperature = s.temperature;
+  row.top_p = s.top_p;
+  row.min_p = s.min_p;
+  row.top_k = std::max(s.top_k, 0);
+  row.repetition_penalty = s.repetition_penalty;
+  row.presence_penalty = s.presence_penalty;
+  row.frequency_penalty = s.frequency_penalty;
+  row.seed = choice.seed;
+  row.draw_index = static_cast<uint64_t>(sequence.generated());
+  row.logprobs = s.logprobs;
+  row.logit_bias = s.logit_bias;
+  row.banned = choice.output.banned();
+  row.prompt_ids = tokens.first(prompt);
+  row.generated_ids = tokens.subspan(prompt);
+  return row;
+}
+
+void EngineLoop::start_requests(const BatchPlan& plan) {
+  int64_t started = 0;
+  const Clock::time_point now = Clock::now();
+  for (const PlannedSequence& p : plan.sequences) {
+    LiveRequest& live = owner(p.sequence);
+    if (live.started) continue;
+    live.started = true;
+    ++started;
+    live.usage.queue_seconds = seconds_between(live.arrival, now);
+    live.usage.cached_tokens = scheduler_.find(p.sequence)->cached_tokens;
+    totals_.cached_tokens += live.usage.cached_tokens;
+  }
+  if (started == 0) return;
+  const std::lock_guard<std::mutex> lock(mu_);
+  queued_ -= started;
+}
+
+// Rows of prompts that will run next are fetched while this step computes.
+void EngineLoop::look_ahead() {
+  std::vector<FetchRange> expected;
+  for (const UpcomingTokens& u : scheduler_.upcoming(parts_->options.max_num_batched_tokens)) {
+    expected.push_back({u.sequence, scheduler_.find(u.sequence)->tokens, u.begin, u.end});
+  }
+  parts_->prefetch->look_ahead(expected);
+}
+
+void EngineLoop::commit(const BatchPlan& plan, std::span<const SampleResult> results) {
+  keep_prompt_logprobs(plan, results);
+  count_gates(plan);
+  std::vector<int32_t> ids;
+  for (const Sampled& sampled : sampled_) {
+    const SampleResult& result = results[sampled.row];
+    ids.push_back(result.finite ? result.id : 0);
+    if (!result.finite) {
+      owner(sampled.sequence).error = memory::internal(
+          "the model's logits are not finite; weights, n-gram rows or logit_bias are at fault");
+    }
+  }
+  scheduler_.commit(plan, ids);
+  fetch_sampled();
+  for (const Sampled& sampled : sampled_) deliver(sampled, results[sampled.row]);
+  for (auto next = live_.begin(); next != live_.end();) {
+    LiveRequest& live = *(next++)->second;
+    if (!live.error.ok()) end_request(live, live.error, FinishReason::kError);
+  }
+}
+
+void EngineLoop::keep_prompt_logprobs(
+    const BatchPlan& plan, std::span<const SampleResult> results) {
+  for (size_t row = 0; row < rows_.size(); ++row) {
+    if (rows_[row].sample) continue;
+    const size_t token = static_cast<size_t>(plan.logit_tokens[row]);
+    const size_t index = static_cast<size_t>(plan.sequence_of[token]);
+    LiveRequest& live = owner(plan.sequences[index].sequence);
+    if (!results[row].finite) {
+      live.error = memory::internal("the model's logits at a prompt position are not finite");
+    }
+    PositionLogprobs& kept = live.prompt_logprobs.emplace_back(to_logprobs(results[row]));
+    kept.id = rows_[row].target;
+  }
+}
+
+void EngineLoop::count_gates(const BatchPlan& plan) {
+  if (parts_->prefetch->slots() == 0) return;
+  for (const PlannedSequence& p : plan.sequences) {
+    LiveRequest& live = owner(p.sequence);
+    live.gate_tokens += p.count;
+    for (size_t layer = 0; layer < live.gate_sums.size(); ++layer) {
+      const std::span<const float> gates =
+          parts_->runner->gates(static_cast<int>(layer))
+              .subspan(static_cast<size_t>(p.token_begin), static_cast<size_t>(p.count));
+      for (const float gate : gates) live.gate_sums[layer] += gate;
+    }
+  }
+}
+
+void EngineLoop::fetch_sampled() {
+  std::vector<FetchRange> ranges;
+  for (const Sampled& sampled : sampled_) {
+    const Sequence& sequence = *scheduler_.find(sampled.sequence);
+    if (!owner(sequence.id).error.ok()) continue;
+    if (!choice(sequence.id).output.continues_after(sequence.tokens.back())) continue;
+    ranges.push_back({sequence.id, sequence.tokens, sequence.size() - 1, sequence.size()});
+  }
+  parts_->prefetch->fetch_sampled(ranges);
+}
+
+void EngineLoop::deliver(const Sampled& sampled, const SampleResult& result) {
+  LiveRequest& live = owner(sampled.sequence);
+  if (!live.error.ok()) return;
+  Choice& to = choice(sampled.sequence);
+  const Request& request = live.request;
+  Delta delta;
+  delta.choice = to.index;
+  if (!to.began) {
+    to.began = true;
+    if (request.sampling.echo) delta.text = to.output.echo(request.prompt_ids);
+    delta.prompt_logprobs = live.prompt_logprobs;
+  }
+  if (live.usage.completion_tokens == 0) {
+    live.usage.first_token_seconds = seconds_between(live.arrival, Clock::now());
+  }
+  ++live.usage.completion_tokens;
+  ++totals_.generation_tokens;
+  std::optional<Finish> finish;
+  delta.text += to.output.push(result.id, &finish);
+  delta.token_ids.push_back(result.id);
+  if (request.sampling.logprobs >= 0) delta.logprobs.push_back(to_logprobs(result));
+  request.sink->on_delta(std::move(delta));
+  if (!finish.has_value()) return;
+  ++totals_.finished[finish->reason];
+  end_sequence(live, to);
+  request.sink->on_finish(to.index, std::move(*finish));
+  if (live.choices_left == 0) end_request(live, Status(), FinishReason::kNone);
+}
+
+void EngineLoop::end_sequence(LiveRequest& live, Choice& choice) {
+  choice.finished = true;
+  --live.choices_left;
+  by_sequence_.erase(choice.sequence);
+  parts_->prefetch->forget(choice.sequence);
+  scheduler_.finish(choice.sequence);
+}
+
+void EngineLoop::end_request(LiveRequest& live, const Status& status, FinishReason reason) {
+  for (Choice& choice : live.choices) {
+    if (choice.finished) continue;
+    end_sequence(live, choice);
+    ++totals_.finished[reason];
+    Delta rest;
+    rest.choice = choice.index;
+    rest.text = choice.output.flush();
+    if (!rest.text.empty()) live.request.sink->on_delta(std::move(rest));
+    live.request.sink->on_finish(choice.index, {reason, std::nullopt, std::nullopt});
+  }
+  finish_usage(live);
+  parts_->prefetch->forget_usage(live.key);
+  // The request is gone before its sink learns of it: who is told may look at once.
+  const std::unique_ptr<LiveRequest> last = std::move(live_.at(live.key));
+  live_.erase(last->key);
+  by_id_.erase(last->request.id);
+  publish_stats();
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    live_ids_.erase(last->request.id);
+    if (!last->started) --queued_;
+  }
+  last->request.sink->on_done(status, last->usage);
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (--open_requests_ == 0) idle_.notify_all();
+}
+
+void EngineLoop::finish_usage(LiveRequest& live) {
+  Usage& usage = live.usage;
+  usage.total_seconds = seconds_between(live.arrival, Clock::now());
+  const FetchUsage& fetched = parts_->prefetch->usage(live.key);
+  NgramUsage& ngram = usage.ngram;
+  ngram.rows = fetched.rows;
+  ngram.unique_rows = fetched.unique.size();
+  ngram.bytes = fetched.bytes;
+  ngram.hash_seconds = fetched.hash_ns * 1e-9;
+  ngram.gather_seconds = fetched.gather_ns * 1e-9;
+  ngram.exposed_wait_seconds = fetched.exposed_wait_ns * 1e-9;
+  if (live.gate_tokens == 0) return;
+  for (size_t i = 0; i < live.gate_sums.size(); ++i) {
+    const int layer = parts_->info.config.engram.layer_ids[i];
+    ngram.mean_gate[layer] = live.gate_sums[i] / static_cast<double>(live.gate_tokens);
+  }
+}
+
+void EngineLoop::publish_stats() {
+  EngineStats stats = totals_;
+  const SchedulerStats scheduled = scheduler_.stats();
+  stats.running = scheduled.running;
+  stats.waiting = scheduled.waiting;
+  stats.steps = scheduled.steps;
+  stats.preemptions = scheduled.preemptions;
+  stats.prefix_queries_tokens = scheduled.prefix_queries_tokens;
+  stats.kv_pages_total = parts_->pool->pages();
+  stats.kv_pages_free = parts_->pool->free_pages();
+  stats.heartbeat_ns = std::chrono::nanoseconds(Clock::now().time_since_epoch()).count();
+  const PrefetchStats fetched = parts_->prefetch->stats();
+  stats.hash_ns = fetched.hash_ns;
+  for (const PrefetchStats::Layer& layer : fetched.layers) {
+    stats.layers.push_back(
+        {.layer = layer.layer,
+         .rows = layer.rows,
+         .unique_rows = layer.unique_rows,
+         .bytes = layer.bytes,
+         .gather_ns = layer.gather_ns,
+         .exposed_wait_ns = layer.exposed_wait_ns});
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  stats.recent_step_seconds.swap(published_.recent_step_seconds);
+  stats.recent_exposed_wait_seconds.swap(published_.recent_exposed_wait_seconds);
+  for (size_t i = 0; i < new_step_seconds_.size(); ++i) {
+    if (stats.recent_step_seconds.size() == kRecentSteps) break;
+    stats.recent_step_seconds.push_back(new_step_seconds_[i]);
+    stats.recent_exposed_wait_seconds.push_back(new_wait_seconds_[i]);
+  }
+  new_step_seconds_.clear();
+  new_wait_seconds_.clear();
+  published_ = std::move(stats);
+}
+
+}  // namespace engram::engine

@@ -1,0 +1,131 @@
+// The engine's thread: plan -> fetch -> run -> commit, and the queue in front of it.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/model/weights.h"
+#include "engine/run/engine.h"
+#include "engine/run/live_request.h"
+#include "engine/run/runner.h"
+#include "engine/run/validate.h"
+#include "engine/sched/prefetch.h"
+#include "engine/sched/scheduler.h"
+#include "memory/device/device.h"
+#include "memory/kv/kv_cache.h"
+#include "memory/kv/page_pool.h"
+
+namespace engram::engine {
+
+// What the loop works with, made by make_engine(). In the order in which they refer to each other.
+struct EngineParts {
+  EngineOptions options;
+  EngineInfo info;
+  std::vector<int32_t> eos;  // of config.json and generation_config.json
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<memory::Device> device;
+  std::unique_ptr<Ops> ops;
+  std::optional<Weights> weights;
+  std::unique_ptr<memory::Stream> compute;
+  std::optional<memory::KvCache> cache;
+  std::unique_ptr<memory::PagePool> pool;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Prefetch> prefetch;
+  std::unique_ptr<Runner> runner;
+};
+
+class EngineLoop : public Engine {
+ public:
+  explicit EngineLoop(std::unique_ptr<EngineParts> parts);
+  ~EngineLoop() override;
+
+  const EngineInfo& info() const override { return parts_->info; }
+  const Tokenizer& tokenizer() const override { return *parts_->tokenizer; }
+  memory::Status submit(Request request) override;
+  void abort(const std::string& id, memory::Code code) override;
+  EngineStats stats() override;
+  bool drain(std::chrono::milliseconds limit) override;
+
+ private:
+  struct Arrival {
+    Request request;
+    Clock::time_point at;
+  };
+  // Where a sampled row of the step goes.
+  struct Sampled {
+    uint64_t sequence = 0;
+    size_t row = 0;
+  };
+
+  void loop();
+  bool wait_for_work(std::vector<std::pair<std::string, memory::Code>>* aborts);
+  void take_arrivals(std::vector<Arrival> arrivals);
+  void begin(Arrival arrival);
+  void expire();
+
+  void step();
+  std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
+  void make_sample_rows(const BatchPlan& plan);
+  SampleRow sample_row(const Sequence& sequence, const Choice& choice, const Request& request);
+  void start_requests(const BatchPlan& plan);
+  void look_ahead();
+  void commit(const BatchPlan& plan, std::span<const SampleResult> results);
+  void keep_prompt_logprobs(const BatchPlan& plan, std::span<const SampleResult> results);
+  void count_gates(const BatchPlan& plan);
+  void fetch_sampled();
+  void deliver(const Sampled& sampled, const SampleResult& result);
+
+  void end_sequence(LiveRequest& live, Choice& choice);
+  void end_request(LiveRequest& live, const memory::Status& status, FinishReason reason);
+  void finish_usage(LiveRequest& live);
+  LiveRequest& owner(uint64_t sequence) { return *by_sequence_.at(sequence).first; }
+  Choice& choice(uint64_t sequence) { return *by_sequence_.at(sequence).second; }
+  void publish_stats();
+
+  // Constant.
+  std::unique_ptr<EngineParts> parts_;  // stays in place: its members refer to each other
+  RequestLimits request_limits_;
+  int64_t max_queued_ = 0;
+
+  // Guarded by mu_.
+  std::mutex mu_;
+  std::condition_variable work_;  // something to do
+  std::condition_variable idle_;  // a request ended
+  std::vector<Arrival> arrivals_;
+  std::vector<std::pair<std::string, memory::Code>> aborts_;
+  std::set<std::string> live_ids_;
+  int64_t queued_ = 0;         // submitted, and in no step so far
+  int64_t open_requests_ = 0;  // submitted, and on_done() was not called so far
+  bool draining_ = false;
+  bool stopping_ = false;
+  EngineStats published_;
+
+  // Engine thread.
+  Scheduler scheduler_;
+  std::map<uint64_t, std::unique_ptr<LiveRequest>> live_;  // by key
+  std::unordered_map<std::string, uint64_t> by_id_;
+  std::unordered_map<uint64_t, std::pair<LiveRequest*, Choice*>> by_sequence_;
+  uint64_t next_key_ = 1;
+  uint64_t next_sequence_ = 1;
+  EngineStats totals_;  // what no other object counts
+  std::vector<double> new_step_seconds_;
+  std::vector<double> new_wait_seconds_;
+  std::vector<SampleRow> rows_;   // of the step
+  std::vector<Sampled> sampled_;  // of the step
+
+  std::thread thread_;  // last: starts when the rest is there
+};
+
+}  // namespace engram::engine

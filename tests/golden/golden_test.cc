@@ -1,0 +1,307 @@
+// Whole models against the float64 reference: tests/golden/*.json of tests/support/reference.
+// Row ids and greedy continuations are equal, logits within the tolerances of its README.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/model/ngram.h"
+#include "engine/run/engine.h"
+#include "engine/run/runner.h"
+#include "engine/sched/prefetch.h"
+#include "engine/sched/scheduler.h"
+#include "memory/device/device.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/engine_client.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::DType;
+
+struct Checkpoint {
+  std::string name;
+  std::string directory;
+  std::string golden;
+};
+
+std::vector<Checkpoint> checkpoints() {
+  std::vector<Checkpoint> all;
+  for (const char* name :
+       {"tiny-dense", "tiny-engram", "tiny-engram-fp8", "tiny-llama3-rope", "tiny-qwen3-engram",
+        "tiny-engram-bias", "tiny-engram-yarn"}) {
+    all.push_back({name, tests::checkpoint_directory(name), tests::golden_file(name)});
+  }
+  all.push_back(
+      {"demo", tests::demo_directory(),
+       std::string(ENGRAM_SOURCE_DIR) + "/tests/golden/demo-model.json"});
+  return all;
+}
+
+nlohmann::json read_golden(const std::string& file) {
+  std::ifstream in(file);
+  REQUIRE(in.good());
+  return nlohmann::json::parse(in);
+}
+
+// The model without the loop: one sequence, whole prompt in one step, logits of every position.
+class Forward {
+ public:
+  Forward(const std::string& directory, DType act) : act_(act) {
+    auto config = load_config(directory);
+    REQUIRE(config.ok());
+    config_ = std::move(config).value();
+    auto tokenizer = load_tokenizer(directory);
+    REQUIRE(tokenizer.ok());
+    device_ = memory::make_cpu_device(2);
+    compute_ = device_->make_stream("compute");
+    OpsLimits ops_limits;
+    ops_limits.max_tokens = kTokens;
+    ops_limits.max_cols = std::max(
+        {config_.hidden_size, config_.intermediate_size, config_.engram.vector_width(),
+         int64_t{config_.num_attention_heads} * config_.head_dim});
+    ops_limits.max_rows = std::max(
+        {config_.vocab_size, 2 * config_.intermediate_size, 2 * config_.hidden_size + 4096});
+    ops_limits.max_context = kTokens;
+    auto ops = make_cpu_ops(*device_, ops_limits);
+    REQUIRE(ops.ok());
+    ops_ = std::move(ops).value();
+    auto weights = load_weights(directory, config_, tokenizer.value()->size(), *device_, *ops_, {});
+    CAPTURE(weights.status().to_string());
+    REQUIRE(weights.ok());
+    weights_ = std::move(weights).value();
+    auto cache = memory::KvCache::make(*device_, kv_shape(config_, 16, act), kTokens / 16);
+    REQUIRE(cache.ok());
+    cache_ = std::move(cache).value();
+    auto model = Model::make(
+        config_, *weights_, *cache_, *device_, *ops_,
+        {.max_tokens = kTokens, .logit_rows = kTokens});
+    REQUIRE(model.ok());
+    model_ = std::move(model).value();
+    auto prefetch = Prefetch::make(
+        *device_, *compute_, weights_->tables, weights_->token_map, act, FetchMode::kPrefetch,
+        {.max_num_batched_tokens = kTokens, .max_num_seqs = 1});
+    REQUIRE(prefetch.ok());
+    prefetch_ = std::move(prefetch).value();
+    device_->seal();
+  }
+
+  const ModelConfig& config() const { return config_; }
+  const Weights& weights() const { return *weights_; }
+
+  struct Output {
+    std::vector<std::vector<float>> logits;  // [T][V]
+    std::vector<std::vector<float>> gates;   // per Engram layer [T]
+  };
+
+  Output run(const std::vector<int32_t>& ids) {
+    const int32_t tokens = static_cast<int32_t>(ids.size());
+    BatchPlan plan;
+    plan.sequences.push_back({.sequence = next_id_++, .count = tokens, .samples = true});
+    plan.ids = ids;
+    std::vector<int32_t> wanted;
+    for (int32_t t = 0; t < tokens; ++t) {
+      plan.positions.push_back(t);
+      plan.slots.push_back(t);
+      plan.sequence_of.push_back(0);
+      wanted.push_back(t);
+    }
+    const std::vector<int32_t> begins = {0, tokens};
+    const std::vector<int32_t> pages = {0, 1, 2, 3, 4, 5, 6, 7};
+    const uint64_t id = plan.sequences[0].sequence;
+    prefetch_->add(id, id);
+    const std::span<const int32_t> known = ids;
+    const std::span<const int32_t> row_slots = prefetch_->prepare(plan, {&known, 1});
+    Batch batch;
+    batch.tokens = tokens;
+    batch.sequences = 1;
+    batch.max_pages = kTokens / 16;
+    batch.ids = ids.data();
+    batch.positions = plan.positions.data();
+    batch.slots = plan.slots.data();
+    batch.row_slots = row_slots.data();
+    batch.sequence_of = plan.sequence_of.data();
+    batch.token_begin = begins.data();
+    batch.page_table = pages.data();
+    model_->forward(*compute_, batch, wanted.data(), tokens, prefetch_->tickets());
+    const View logits = model_->logits(*compute_, 0, tokens);
+    compute_->synchronize();
+    prefetch_->commit(plan);
+    prefetch_->forget(id);
+    Output output;
+    for (int32_t t = 0; t < tokens; ++t) {
+      const float* row = logits.row<float>(t);
+      output.logits.emplace_back(row, row + logits.cols);
+    }
+    for (size_t i = 0; i < weights_->engram.size(); ++i) {
+      const View gates = model_->gates(static_cast<int>(i));
+      output.gates.emplace_back(gates.as<float>(), gates.as<float>() + tokens);
+    }
+    return output;
+  }
+
+ private:
+  static constexpr int64_t kTokens = 128;
+
+  DType act_;
+  ModelConfig config_;
+  std::unique_ptr<memory::Device> device_;
+  std::unique_ptr<memory::Stream> compute_;
+  std::unique_ptr<Ops> ops_;
+  std::optional<Weights> weights_;
+  std::optional<memory::KvCache> cache_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Prefetch> prefetch_;
+  uint64_t next_id_ = 1;
+};
+
+double nmse(const std::vector<float>& got, const std::vector<double>& expected) {
+  double error = 0;
+  double size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    error += (got[i] - expected[i]) * (got[i] - expected[i]);
+    size += expected[i] * expected[i];
+  }
+  return error / size;
+}
+
+double deviation(const std::vector<double>& values) {
+  double sum = 0;
+  double squares = 0;
+  for (const double v : values) {
+    sum += v;
+    squares += v * v;
+  }
+  const double n = static_cast<double>(values.size());
+  return std::sqrt(squares / n - sum / n * sum / n);
+}
+
+// The argument of the gate's sigmoid without its square root: errors near 0 stay small.
+double signed_square(double gate) {
+  const double l = std::log(gate / (1 - gate));
+  return l * std::abs(l);
+}
+
+struct Tolerance {
+  double last_nmse;       // of the last position's logits
+  double last_deviation;  // rms error over their standard deviation
+  double largest;         // error of one logit
+  double gate;            // see signed_square
+};
+constexpr Tolerance kFloat32{1e-6, 1e-4, 1e-4, 1e-4};
+// The tolerances of tests/support/reference/README.md for bf16 activations.
+constexpr Tolerance kBfloat16{1e-2, 0.03, 0.5, 0.3};
+
+void check_rows(const Forward& forward, const nlohmann::json& prompt) {
+  const std::vector<int32_t> ids = prompt["ids"];
+  std::vector<int32_t> canonical;
+  for (const int32_t id : ids) canonical.push_back(forward.weights().token_map.of(id));
+  for (const std::unique_ptr<memory::RowStore>& table : forward.weights().tables) {
+    const memory::TableGeometry& g = table->geometry();
+    const std::vector<std::vector<int64_t>> expected = prompt["rows"][std::to_string(g.layer)];
+    for (size_t t = 0; t < expected.size(); ++t) {
+      std::vector<int64_t> rows(static_cast<size_t>(g.columns()));
+      const int64_t at = static_cast<int64_t>(t);
+      hash_rows(g, canonical, forward.weights().token_map.pad, at, at + 1, rows.data());
+      REQUIRE(rows == expected[t]);
+    }
+  }
+}
+
+void check_prompt(Forward& forward, const nlohmann::json& prompt, const Tolerance& allowed) {
+  const std::vector<int32_t> ids = prompt["ids"];
+  CAPTURE(ids);
+  const Forward::Output output = forward.run(ids);
+  const std::vector<double> last = prompt["last_logits"];
+  CHECK(nmse(output.logits.back(), last) <= allowed.last_nmse);
+  double squares = 0;
+  double largest = 0;
+  for (size_t i = 0; i < last.size(); ++i) {
+    const double error = output.logits.back()[i] - last[i];
+    squares += error * error;
+    largest = std::max(largest, std::abs(error));
+  }
+  const double rms = std::sqrt(squares / static_cast<double>(last.size()));
+  CHECK(rms <= allowed.last_deviation * deviation(last));
+  CHECK(largest <= allowed.largest);
+  for (size_t t = 0; t < ids.size(); ++t) {
+    const std::vector<int32_t> top = prompt["top5_ids"][t];
+    const std::vector<double> logits = prompt["top5_logits"][t];
+    for (size_t i = 0; i < top.size(); ++i) {
+      const double error = output.logits[t][static_cast<size_t>(top[i])] - logits[i];
+      CHECK(std::abs(error) <= allowed.largest);
+    }
+  }
+  for (size_t layer = 0; layer < output.gates.size(); ++layer) {
+    const int block = forward.config().engram.layer_ids[layer];
+    const nlohmann::json& expected = prompt["gates"][std::to_string(block)];
+    for (size_t t = 0; t < ids.size(); ++t) {
+      const double gate =
+          expected[t].is_array() ? expected[t][0].get<double>() : expected[t].get<double>();
+      const double error = signed_square(output.gates[layer][t]) - signed_square(gate);
+      CHECK(std::abs(error) <= allowed.gate);
+    }
+  }
+}
+
+void check_greedy(const Checkpoint& checkpoint, const std::string& dtype) {
+  EngineOptions options;
+  options.model = checkpoint.directory;
+  options.device = "cpu";
+  options.dtype = dtype;
+  options.threads = 2;
+  options.max_num_seqs = 4;
+  options.max_num_batched_tokens = 24;
+  options.kv_cache_bytes = 16 << 20;
+  const std::unique_ptr<Engine> engine = tests::start_engine(options);
+  const nlohmann::json golden = read_golden(checkpoint.golden);
+  std::vector<std::shared_ptr<tests::CollectingSink>> sinks;
+  for (const nlohmann::json& prompt : golden["prompts"]) {
+    sinks.push_back(tests::submit(
+        *engine, tests::greedy_request(
+                     "golden-" + std::to_string(sinks.size()), prompt["ids"],
+                     static_cast<int64_t>(prompt["greedy"].size()))));
+  }
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    const std::vector<int32_t> expected = golden["prompts"][i]["greedy"];
+    const tests::RequestResult result = sinks[i]->wait();
+    CAPTURE(i, result.status.to_string());
+    CHECK(result.choices[0].ids == expected);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("golden: float32 activations", "[golden]") {
+  for (const Checkpoint& checkpoint : checkpoints()) {
+    CAPTURE(checkpoint.name);
+    Forward forward(checkpoint.directory, DType::kF32);
+    for (const nlohmann::json& prompt : read_golden(checkpoint.golden)["prompts"]) {
+      check_rows(forward, prompt);
+      check_prompt(forward, prompt, kFloat32);
+    }
+  }
+}
+
+TEST_CASE("golden: bfloat16 activations", "[golden]") {
+  for (const Checkpoint& checkpoint : checkpoints()) {
+    CAPTURE(checkpoint.name);
+    Forward forward(checkpoint.directory, DType::kBf16);
+    for (const nlohmann::json& prompt : read_golden(checkpoint.golden)["prompts"]) {
+      check_prompt(forward, prompt, kBfloat16);
+    }
+  }
+}
+
+TEST_CASE("golden: greedy continuations through the engine", "[golden]") {
+  for (const Checkpoint& checkpoint : checkpoints()) {
+    CAPTURE(checkpoint.name);
+    check_greedy(checkpoint, "float32");
+    check_greedy(checkpoint, "bfloat16");
+  }
+}
+
+}  // namespace engram::engine
