@@ -2,8 +2,6 @@
 
 #include <unicode/uchar.h>
 
-#include <algorithm>
-
 #include "engine/model/code_points.h"
 #include "engine/model/utf8.h"
 
@@ -93,7 +91,7 @@ std::vector<AddedTokens::Piece> AddedTokens::split(std::string_view text) const 
       pieces.push_back({text.substr(done, begin - done), -1});
     }
     pieces.push_back({text.substr(begin, end - begin), token.id});
-    done = std::max(done, end);
+    done = end;  // even if the token before had swallowed more: HF takes that text again
   }
   if (done < text.size()) {
     pieces.push_back({text.substr(done), -1});

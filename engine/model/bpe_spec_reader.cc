@@ -7,10 +7,11 @@ namespace engram::engine {
 namespace {
 
 constexpr size_t kMaxMerges = size_t{1} << 23;
+constexpr size_t kMaxShown = 60;  // bytes of a token in a message
 
 using Vocabulary = std::unordered_map<std::string_view, int32_t>;
 
-memory::Status read_vocab(const JsonField& field, BpeSpec& bpe) {
+memory::Status read_vocab(const JsonCursor& field, BpeSpec& bpe) {
   ENGRAM_RETURN_IF_ERROR(field.expect_object());
   if (field.size() == 0) {
     return field.expected("at least one token");
@@ -19,7 +20,7 @@ memory::Status read_vocab(const JsonField& field, BpeSpec& bpe) {
   std::vector<bool> used;
   for (const auto& [text, value] : field.value().items()) {
     int32_t id = 0;
-    const JsonField entry(value, field.where() + "[\"" + text + "\"]");
+    const JsonCursor entry(value, field.where() + "[\"" + text.substr(0, kMaxShown) + "\"]");
     ENGRAM_RETURN_IF_ERROR(entry.read(0, kMaxTokenId, id));
     const size_t index = static_cast<size_t>(id);
     if (index >= used.size()) {
@@ -35,7 +36,7 @@ memory::Status read_vocab(const JsonField& field, BpeSpec& bpe) {
 }
 
 // "a b" or ["a", "b"]
-memory::Status read_pair(const JsonField& field, std::string_view& left, std::string_view& right) {
+memory::Status read_pair(const JsonCursor& field, std::string_view& left, std::string_view& right) {
   if (field.value().is_string()) {
     const std::string_view text = field.value().get_ref<const std::string&>();
     const size_t space = text.find(' ');
@@ -55,14 +56,14 @@ memory::Status read_pair(const JsonField& field, std::string_view& left, std::st
   return {};
 }
 
-memory::Status read_merges(const JsonField& field, const Vocabulary& vocabulary, BpeSpec& bpe) {
+memory::Status read_merges(const JsonCursor& field, const Vocabulary& vocabulary, BpeSpec& bpe) {
   ENGRAM_RETURN_IF_ERROR(field.expect_array());
   if (field.size() > kMaxMerges) {
     return field.expected("at most " + std::to_string(kMaxMerges) + " merges");
   }
   bpe.merges.reserve(field.size());
   for (size_t i = 0; i < field.size(); ++i) {
-    const JsonField entry = field.at(i);
+    const JsonCursor entry = field.at(i);
     if (entry.value().is_string() &&
         entry.value().get_ref<const std::string&>().rfind("#version", 0) == 0) {
       continue;  // the first line of a merges.txt
@@ -78,8 +79,8 @@ memory::Status read_merges(const JsonField& field, const Vocabulary& vocabulary,
       const auto found = vocabulary.find(text);
       if (found == vocabulary.end()) {
         return memory::invalid_argument(
-            entry.where() + ": expected tokens of model.vocab, found \"" + std::string(text) +
-            "\"");
+            entry.where() + ": expected tokens of model.vocab, found \"" +
+            std::string(text.substr(0, kMaxShown)) + "\"");
       }
       *id = found->second;
     }
@@ -89,25 +90,22 @@ memory::Status read_merges(const JsonField& field, const Vocabulary& vocabulary,
 }
 
 // Options that must be off, because what they switch on is not there.
-memory::Status check_options(const JsonField& model) {
+memory::Status check_options(const JsonCursor& model) {
   if (!model["type"].is_null()) {
     std::string type;
     ENGRAM_RETURN_IF_ERROR(model["type"].read(type));
     if (type != "BPE") {
-      return memory::unimplemented(
-          model["type"].where() + ": model type " + type + " is not supported, only BPE is");
+      return model["type"].unsupported("model type " + type);
     }
   }
-  const JsonField dropout = model["dropout"];
+  const JsonCursor dropout = model["dropout"];
   if (!dropout.is_null() && !(dropout.value().is_number() && dropout.value() == 0.0)) {
-    return memory::unimplemented(dropout.where() + ": BPE with dropout is not supported");
+    return dropout.unsupported("BPE with dropout");
   }
   bool byte_fallback = false;
   ENGRAM_RETURN_IF_ERROR(model["byte_fallback"].read_optional(byte_fallback));
   if (byte_fallback) {
-    return memory::unimplemented(
-        model["byte_fallback"].where() +
-        ": byte fallback is not supported, only byte-level BPE is");
+    return model["byte_fallback"].unsupported("byte fallback");
   }
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     std::string text;
@@ -115,7 +113,7 @@ memory::Status check_options(const JsonField& model) {
       ENGRAM_RETURN_IF_ERROR(model[name].read(text));
     }
     if (!text.empty()) {
-      return memory::unimplemented(model[name].where() + ": is not supported unless empty");
+      return model[name].unsupported("a text other than \"\"");
     }
   }
   return {};
@@ -123,7 +121,7 @@ memory::Status check_options(const JsonField& model) {
 
 }  // namespace
 
-memory::Status read_bpe_spec(const JsonField& model, BpeSpec& bpe) {
+memory::Status read_bpe_spec(const JsonCursor& model, BpeSpec& bpe) {
   ENGRAM_RETURN_IF_ERROR(model.expect_object());
   ENGRAM_RETURN_IF_ERROR(check_options(model));
   ENGRAM_RETURN_IF_ERROR(read_vocab(model["vocab"], bpe));

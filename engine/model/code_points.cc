@@ -87,19 +87,18 @@ CodePoints CodePoints::all() {
 }
 
 void CodePoints::add(const CodePoints& other) {
-  ranges_.insert(ranges_.end(), other.ranges_.begin(), other.ranges_.end());
-  std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) {
-    return a.first < b.first;
-  });
-  std::vector<Range> merged;
-  for (const Range& range : ranges_) {
-    if (!merged.empty() && range.first <= merged.back().last + 1) {
-      merged.back().last = std::max(merged.back().last, range.last);
-    } else {
-      merged.push_back(range);
+  for (const Range& range : other.ranges_) {
+    // The ranges that touch the new one become one with it.
+    const auto first = std::lower_bound(
+        ranges_.begin(), ranges_.end(), range.first,
+        [](const Range& a, char32_t start) { return a.last + 1 < start; });
+    auto end = first;
+    Range merged = range;
+    for (; end != ranges_.end() && end->first <= range.last + 1; ++end) {
+      merged = {std::min(merged.first, end->first), std::max(merged.last, end->last)};
     }
+    ranges_.insert(ranges_.erase(first, end), merged);
   }
-  ranges_ = std::move(merged);
 }
 
 CodePoints CodePoints::intersection(const CodePoints& other) const {

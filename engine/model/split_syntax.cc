@@ -11,6 +11,7 @@ namespace engram::engine {
 namespace {
 
 constexpr int kMaxDepth = 32;
+constexpr size_t kMaxPatternBytes = 16384;
 
 std::string hex(char32_t code) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -67,6 +68,11 @@ class Parser {
   explicit Parser(std::string_view pattern) : pattern_(pattern) {}
 
   memory::Result<SplitSyntax> parse() {
+    if (pattern_.size() > kMaxPatternBytes) {
+      return memory::unimplemented(
+          "split pattern of " + std::to_string(pattern_.size()) + " bytes, at most " +
+          std::to_string(kMaxPatternBytes) + " are supported");
+    }
     if (!is_valid_utf8(pattern_)) {
       return fail("is not UTF-8");
     }

@@ -6,24 +6,24 @@
 #include <unordered_set>
 
 #include "engine/model/bpe_spec_reader.h"
-#include "engine/model/json_reader.h"
+#include "engine/model/json_cursor.h"
 
 namespace engram::engine {
 namespace {
 
 constexpr size_t kMaxComponents = 64;
 
-memory::Status unknown_type(const JsonField& field, const std::string& type) {
-  return memory::unimplemented(field.where() + ": type " + type + " is not supported");
+memory::Status unknown_type(const JsonCursor& field, const std::string& type) {
+  return field.unsupported("type " + type);
 }
 
-memory::Status read_type(const JsonField& field, std::string& type) {
+memory::Status read_type(const JsonCursor& field, std::string& type) {
   ENGRAM_RETURN_IF_ERROR(field.expect_object());
   return field["type"].read(type);
 }
 
 // {"String": "..."} or {"Regex": "..."}
-memory::Status read_pattern(const JsonField& field, PatternSpec& pattern) {
+memory::Status read_pattern(const JsonCursor& field, PatternSpec& pattern) {
   ENGRAM_RETURN_IF_ERROR(field.expect_object());
   pattern.regex = !field["Regex"].is_null();
   if (pattern.regex) {
@@ -38,7 +38,7 @@ memory::Status read_pattern(const JsonField& field, PatternSpec& pattern) {
 // Calls `add` for the component, or for each of the components of a Sequence (of Sequences).
 template <typename Add>
 memory::Status for_each_component(
-    const JsonField& field, const char* list_name, size_t& count, const Add& add) {
+    const JsonCursor& field, const char* list_name, size_t& count, const Add& add) {
   if (field.is_null()) {
     return {};
   }
@@ -50,7 +50,7 @@ memory::Status for_each_component(
     }
     return add(field, type);
   }
-  const JsonField list = field[list_name];
+  const JsonCursor list = field[list_name];
   ENGRAM_RETURN_IF_ERROR(list.expect_array());
   for (size_t i = 0; i < list.size(); ++i) {
     if (list.at(i).is_null()) {
@@ -62,7 +62,7 @@ memory::Status for_each_component(
 }
 
 memory::Status read_normalizer(
-    const JsonField& field, const std::string& type, NormalizerSpec& spec) {
+    const JsonCursor& field, const std::string& type, NormalizerSpec& spec) {
   using Kind = NormalizerSpec::Kind;
   if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
     spec.kind = type == "NFC"    ? Kind::kNfc
@@ -92,7 +92,7 @@ memory::Status read_normalizer(
   return unknown_type(field, type);
 }
 
-memory::Status read_behavior(const JsonField& field, PreTokenizerSpec::Behavior& behavior) {
+memory::Status read_behavior(const JsonCursor& field, PreTokenizerSpec::Behavior& behavior) {
   using Behavior = PreTokenizerSpec::Behavior;
   static const std::unordered_map<std::string, Behavior> kBehaviors = {
       {"Removed", Behavior::kRemoved},
@@ -112,7 +112,7 @@ memory::Status read_behavior(const JsonField& field, PreTokenizerSpec::Behavior&
 }
 
 memory::Status read_pre_tokenizer(
-    const JsonField& field, const std::string& type, PreTokenizerSpec& spec) {
+    const JsonCursor& field, const std::string& type, PreTokenizerSpec& spec) {
   using Kind = PreTokenizerSpec::Kind;
   if (type == "Split") {
     spec.kind = Kind::kSplit;
@@ -133,17 +133,17 @@ memory::Status read_pre_tokenizer(
   return unknown_type(field, type);
 }
 
-memory::Status read_normalizers(const JsonField& root, TokenizerSpec& spec) {
+memory::Status read_normalizers(const JsonCursor& root, TokenizerSpec& spec) {
   size_t count = 0;
   return for_each_component(
       root["normalizer"], "normalizers", count,
-      [&spec](const JsonField& field, const std::string& type) {
+      [&spec](const JsonCursor& field, const std::string& type) {
         return read_normalizer(field, type, spec.normalizers.emplace_back());
       });
 }
 
 // ByteLevel must come last: what is behind it would see bytes written as characters.
-memory::Status read_pre_tokenizers(const JsonField& root, TokenizerSpec& spec) {
+memory::Status read_pre_tokenizers(const JsonCursor& root, TokenizerSpec& spec) {
   const auto byte_level = [&spec] {
     return !spec.pre_tokenizers.empty() &&
            spec.pre_tokenizers.back().kind == PreTokenizerSpec::Kind::kByteLevel;
@@ -151,27 +151,25 @@ memory::Status read_pre_tokenizers(const JsonField& root, TokenizerSpec& spec) {
   size_t count = 0;
   ENGRAM_RETURN_IF_ERROR(for_each_component(
       root["pre_tokenizer"], "pretokenizers", count,
-      [&](const JsonField& field, const std::string& type) -> memory::Status {
+      [&](const JsonCursor& field, const std::string& type) -> memory::Status {
         if (byte_level()) {
-          return memory::unimplemented(
-              field.where() + ": a " + type + " behind ByteLevel is not supported");
+          return field.unsupported("a " + type + " behind ByteLevel");
         }
         return read_pre_tokenizer(field, type, spec.pre_tokenizers.emplace_back());
       }));
   if (!byte_level()) {
-    return memory::unimplemented(
-        root["pre_tokenizer"].where() + ": BPE without ByteLevel at the end is not supported");
+    return root["pre_tokenizer"].unsupported("BPE without ByteLevel at the end");
   }
   return {};
 }
 
 // ByteLevel, with Fuse around it at most: the decoder that tokenizer.cc implements.
-memory::Status check_decoder(const JsonField& root) {
+memory::Status check_decoder(const JsonCursor& root) {
   bool byte_level = false;
   size_t count = 0;
   ENGRAM_RETURN_IF_ERROR(for_each_component(
       root["decoder"], "decoders", count,
-      [&byte_level](const JsonField& field, const std::string& type) -> memory::Status {
+      [&byte_level](const JsonCursor& field, const std::string& type) -> memory::Status {
         const bool again = type == "ByteLevel" && byte_level;
         if ((type != "ByteLevel" && type != "Fuse") || again) {
           return unknown_type(field, type);
@@ -180,13 +178,12 @@ memory::Status check_decoder(const JsonField& root) {
         return {};
       }));
   if (!byte_level) {
-    return memory::unimplemented(
-        root["decoder"].where() + ": a decoder without ByteLevel is not supported");
+    return root["decoder"].unsupported("a decoder without ByteLevel");
   }
   return {};
 }
 
-memory::Status read_added_token(const JsonField& field, AddedTokenSpec& token) {
+memory::Status read_added_token(const JsonCursor& field, AddedTokenSpec& token) {
   ENGRAM_RETURN_IF_ERROR(field.expect_object());
   ENGRAM_RETURN_IF_ERROR(field["id"].read(0, kMaxTokenId, token.id));
   ENGRAM_RETURN_IF_ERROR(field["content"].read(token.content));
@@ -205,8 +202,8 @@ using Vocabulary = std::unordered_map<std::string_view, int32_t>;
 
 // Ids as `tokenizers` gives them: the vocabulary's own, otherwise the next free one.
 memory::Status read_added_tokens(
-    const JsonField& root, const Vocabulary& vocabulary, std::vector<AddedTokenSpec>& tokens) {
-  const JsonField list = root["added_tokens"];
+    const JsonCursor& root, const Vocabulary& vocabulary, std::vector<AddedTokenSpec>& tokens) {
+  const JsonCursor list = root["added_tokens"];
   if (list.is_null()) {
     return {};
   }
@@ -216,7 +213,7 @@ memory::Status read_added_tokens(
   std::unordered_set<std::string> contents;
   std::unordered_set<int32_t> ids;
   for (size_t i = 0; i < list.size(); ++i) {
-    const JsonField field = list.at(i);
+    const JsonCursor field = list.at(i);
     AddedTokenSpec token;
     ENGRAM_RETURN_IF_ERROR(read_added_token(field, token));
     const auto known = vocabulary.find(token.content);
@@ -240,13 +237,13 @@ struct AffixReader {
   TokenizerSpec& spec;
 
   // A later processor puts its tokens around those of an earlier one.
-  memory::Status add_template(const JsonField& field) {
-    const JsonField single = field["single"];
+  memory::Status add_template(const JsonCursor& field) {
+    const JsonCursor single = field["single"];
     ENGRAM_RETURN_IF_ERROR(single.expect_array());
     std::vector<int32_t> around[2];
     int texts = 0;
     for (size_t i = 0; i < single.size(); ++i) {
-      const JsonField piece = single.at(i);
+      const JsonCursor piece = single.at(i);
       ENGRAM_RETURN_IF_ERROR(piece.expect_object());
       if (!piece["Sequence"].is_null()) {
         ++texts;
@@ -266,14 +263,14 @@ struct AffixReader {
   }
 
   memory::Status read_special(
-      const JsonField& field, const JsonField& special, std::vector<int32_t>& ids) const {
+      const JsonCursor& field, const JsonCursor& special, std::vector<int32_t>& ids) const {
     std::string name;
     ENGRAM_RETURN_IF_ERROR(special.expect_object());
     ENGRAM_RETURN_IF_ERROR(special["id"].read(name));
     ENGRAM_RETURN_IF_ERROR(field["special_tokens"].expect_object());
-    const JsonField token = field["special_tokens"][name.c_str()];
+    const JsonCursor token = field["special_tokens"][name.c_str()];
     ENGRAM_RETURN_IF_ERROR(token.expect_object());
-    const JsonField list = token["ids"];
+    const JsonCursor list = token["ids"];
     ENGRAM_RETURN_IF_ERROR(list.expect_array());
     for (size_t i = 0; i < list.size(); ++i) {
       int32_t id = 0;
@@ -283,11 +280,11 @@ struct AffixReader {
     return {};
   }
 
-  memory::Status read_post_processor(const JsonField& root) {
+  memory::Status read_post_processor(const JsonCursor& root) {
     size_t count = 0;
     return for_each_component(
         root["post_processor"], "processors", count,
-        [this](const JsonField& field, const std::string& type) -> memory::Status {
+        [this](const JsonCursor& field, const std::string& type) -> memory::Status {
           if (type == "ByteLevel") {
             return {};  // changes offsets only
           }
@@ -296,7 +293,7 @@ struct AffixReader {
   }
 
   // add_NAME of tokenizer_config.json; nothing where it is not said.
-  static memory::Status read_flag(const JsonField& field, std::optional<bool>& flag) {
+  static memory::Status read_flag(const JsonCursor& field, std::optional<bool>& flag) {
     if (field.is_null()) {
       return {};
     }
@@ -307,8 +304,9 @@ struct AffixReader {
   }
 
   // "<s>" or {"content": "<s>"}; nothing for null or an unknown token, an error if it is needed.
-  memory::Status read_token(const JsonField& field, bool needed, std::optional<int32_t>& id) const {
-    const JsonField text = field.value().is_object() ? field["content"] : field;
+  memory::Status read_token(
+      const JsonCursor& field, bool needed, std::optional<int32_t>& id) const {
+    const JsonCursor text = field.value().is_object() ? field["content"] : field;
     if (text.is_null() && !needed) {
       return {};
     }
@@ -323,7 +321,7 @@ struct AffixReader {
     return {};
   }
 
-  memory::Status read_config(const JsonField& config) {
+  memory::Status read_config(const JsonCursor& config) {
     ENGRAM_RETURN_IF_ERROR(config.expect_object());
     std::optional<bool> add_bos;
     std::optional<bool> add_eos;
@@ -359,11 +357,12 @@ struct AffixReader {
 
 memory::Result<TokenizerSpec> parse_tokenizer_spec(
     const std::string& tokenizer_json, const std::string& config_json) {
-  const memory::Result<nlohmann::json> document = parse_json("tokenizer.json", tokenizer_json);
+  const memory::Result<nlohmann::json> document =
+      memory::parse_json(tokenizer_json, "tokenizer.json");
   if (!document.ok()) {
     return document.status();
   }
-  const JsonField root(document.value(), "tokenizer.json: ");
+  const JsonCursor root(document.value(), "tokenizer.json: ");
   TokenizerSpec spec;
   ENGRAM_RETURN_IF_ERROR(root.expect_object());
   ENGRAM_RETURN_IF_ERROR(read_normalizers(root, spec));
@@ -386,11 +385,13 @@ memory::Result<TokenizerSpec> parse_tokenizer_spec(
   if (config_json.empty()) {
     return spec;
   }
-  const memory::Result<nlohmann::json> config = parse_json("tokenizer_config.json", config_json);
+  const memory::Result<nlohmann::json> config =
+      memory::parse_json(config_json, "tokenizer_config.json");
   if (!config.ok()) {
     return config.status();
   }
-  ENGRAM_RETURN_IF_ERROR(affixes.read_config(JsonField(config.value(), "tokenizer_config.json: ")));
+  ENGRAM_RETURN_IF_ERROR(
+      affixes.read_config(JsonCursor(config.value(), "tokenizer_config.json: ")));
   return spec;
 }
 
