@@ -3,72 +3,32 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "engine/model/tokenizer.h"
 #include "engine/model/utf8.h"
+#include "tests/support/golden_text.h"
 
 namespace engram::engine {
 namespace {
 
 using nlohmann::json;
+using tests::hash_of;
+using tests::read_lines;
+using tests::read_text;
 
 const std::string kDirectory = "tests/golden/tokenizer/";
 
-uint64_t fnv(const uint8_t* data, size_t size) {
-  uint64_t hash = 0xCBF29CE484222325u;
-  for (size_t i = 0; i < size; ++i) {
-    hash = (hash ^ data[i]) * 0x100000001B3u;
-  }
-  return hash;
-}
-
-std::string hex_of(uint64_t number) {
-  std::ostringstream text;
-  text << std::hex << number;
-  return text.str();
-}
-
-std::string hash_of(const std::string& text) {
-  return hex_of(fnv(reinterpret_cast<const uint8_t*>(text.data()), text.size()));
-}
-
 std::string summary_of(const std::vector<int32_t>& ids) {
-  std::vector<uint8_t> bytes;
-  for (const int32_t id : ids) {
-    for (int shift = 0; shift < 32; shift += 8) {
-      bytes.push_back(static_cast<uint8_t>(static_cast<uint32_t>(id) >> shift));
-    }
-  }
-  return std::to_string(ids.size()) + " " + hex_of(fnv(bytes.data(), bytes.size()));
-}
-
-std::string read(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  INFO(path);
-  REQUIRE(file.is_open());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-std::vector<std::string> lines_of(const std::string& path) {
-  std::istringstream text(read(path));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(text, line);) {
-    lines.push_back(line);
-  }
-  return lines;
+  return std::to_string(ids.size()) + " " + hash_of(ids);
 }
 
 std::vector<std::string> read_cases() {
-  std::vector<std::string> cases = lines_of(kDirectory + "cases.hex");
+  std::vector<std::string> cases = read_lines(kDirectory + "cases.hex");
   for (std::string& text : cases) {
     std::string bytes;
     for (size_t i = 0; i < text.size(); i += 2) {
@@ -183,7 +143,7 @@ std::unique_ptr<Tokenizer> parse(const std::string& text) {
 void check_golden(const std::string& name, const Tokenizer& tokenizer) {
   CAPTURE(name);
   const std::vector<std::string> cases = read_cases();
-  const std::vector<std::string> lines = lines_of(kDirectory + name + ".golden");
+  const std::vector<std::string> lines = read_lines(kDirectory + name + ".golden");
   REQUIRE(lines.size() > cases.size() + 1);
   for (size_t i = 0; i < cases.size(); ++i) {
     const std::vector<int32_t> ids = tokenizer.encode(cases[i], false);
@@ -217,13 +177,13 @@ TEST_CASE("published kinds of tokenizers encode and decode as HF does", "[tokeni
        {"gpt2", "llama3", "qwen", "deepseek3", "o200k", "checkpoint", "demo"}) {
     const std::string file =
         name == "demo" ? "configs/demo/tokenizer.json" : kDirectory + name + ".json";
-    check_golden(name, *parse(read(file)));
+    check_golden(name, *parse(read_text(file)));
   }
 }
 
 TEST_CASE("every component and option encodes and decodes as HF has it", "[tokenizer]") {
-  for (const json& variant : json::parse(read(kDirectory + "variants.json"))) {
-    json value = json::parse(read(kDirectory + variant["base"].get<std::string>() + ".json"));
+  for (const json& variant : json::parse(read_text(kDirectory + "variants.json"))) {
+    json value = json::parse(read_text(kDirectory + variant["base"].get<std::string>() + ".json"));
     value.merge_patch(variant["patch"]);
     check_golden(variant["name"], *parse(value.dump()));
   }
