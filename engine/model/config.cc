@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
 #include <string_view>
 
 #include "engine/model/json_fields.h"
 #include "engine/model/rope.h"
+#include "engine/ops/ops.h"
 #include "memory/io/file.h"
 #include "memory/io/json.h"
 
@@ -98,14 +100,14 @@ void read_attention(JsonFields* fields, ModelConfig* c) {
   }
   const char* head_dim = "head_dim";
   if (fields->has(head_dim)) {
-    fields->integer(head_dim, Need::kRequired, 2, 4096, &c->head_dim);
+    fields->integer(head_dim, Need::kRequired, 2, kMaxHeadDim, &c->head_dim);
   } else if (c->hidden_size % c->num_attention_heads != 0) {
     fields->reject(head_dim, "a number, as num_attention_heads does not divide hidden_size");
   } else {
     c->head_dim = static_cast<int>(c->hidden_size / c->num_attention_heads);
   }
-  if (fields->status().ok() && (c->head_dim % 2 != 0 || c->head_dim > 4096)) {
-    fields->reject(head_dim, "an even number up to 4096");
+  if (fields->status().ok() && (c->head_dim % 2 != 0 || c->head_dim > kMaxHeadDim)) {
+    fields->reject(head_dim, "an even number up to " + std::to_string(kMaxHeadDim));
   }
   fields->boolean("qk_norm", &c->qk_norm);
   fields->boolean("attention_bias", &c->attention_bias);

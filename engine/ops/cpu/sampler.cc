@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "engine/ops/cpu/philox.h"
@@ -11,70 +12,45 @@ namespace engram::engine::cpu {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// Candidates are first sought this many units of (logit / temperature) below the top, then further
-// down: nearly always within the first reach.
-constexpr float kReach = 10.f;
-constexpr int kReaches = 3;
+// Candidates are sought so many temperatures below the top, then further down, then everywhere: a
+// peaked row gives a handful.
+constexpr float kReaches[] = {4.f, 12.f};
+// Below it the division overflows; there is nothing left to draw then but the top.
+constexpr float kLeastTemperature = 1e-30f;
 constexpr uint32_t kInPrompt = 0x80000000u;
-
-// Larger logits first, lower ids first among equals.
-bool comes_before(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-}
-
-bool lower_id(const Candidate& a, const Candidate& b) {
-  return a.id < b.id;
-}
-
-double weight_of(float logit, float top, float temperature) {
-  return std::exp((static_cast<double>(logit) - top) / temperature);
-}
-
-// Orders the candidates so that the first `return value` are the shortest run in descending order
-// whose weights sum to `mass`. Linear time: halves the range in which the run may end.
-int64_t shortest_run(Candidate* c, int64_t count, double mass) {
-  constexpr int64_t kSortable = 256;
-  double before = 0.0;
-  int64_t low = 0;
-  int64_t high = count;
-  while (high - low > kSortable) {
-    const int64_t middle = low + (high - low) / 2;
-    std::nth_element(c + low, c + middle, c + high, comes_before);
-    double sum = before;
-    for (int64_t i = low; i < middle; ++i) sum += c[i].weight;
-    if (sum >= mass) {
-      high = middle;
-    } else {
-      before = sum;
-      low = middle;
-    }
-  }
-  std::sort(c + low, c + high, comes_before);
-  for (int64_t i = low; i < high; ++i) {
-    before += c[i].weight;
-    if (before >= mass) return i + 1;
-  }
-  return high;
-}
-
-double sum_of_weights(const Candidate* c, int64_t count) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < count; ++i) sum += c[i].weight;
-  return sum;
-}
 
 bool in_vocabulary(int32_t id, int64_t vocab) {
   return id >= 0 && id < vocab;
+}
+
+template <typename T>
+std::unique_ptr<T[]> array_of(int64_t count) {
+  return std::make_unique_for_overwrite<T[]>(static_cast<size_t>(count));
+}
+
+// The index at which the running sum of the weights exceeds u times their sum. Rounding may leave
+// no such index: then the last that has any weight.
+int64_t pick(const float* weights, int64_t count, double u) {
+  double target = u * std::accumulate(weights, weights + count, 0.0);
+  int64_t picked = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (weights[i] > 0.f) picked = i;
+    target -= weights[i];
+    if (target < 0.0) break;
+  }
+  return picked;
 }
 
 }  // namespace
 
 Sampler::Sampler(int64_t max_vocab)
     : max_vocab_(max_vocab),
-      logits_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(max_vocab))),
+      changed_(array_of<float>(max_vocab)),
       seen_(std::make_unique<uint32_t[]>(static_cast<size_t>(max_vocab))),
-      candidates_(std::make_unique_for_overwrite<Candidate[]>(static_cast<size_t>(max_vocab))),
-      blocks_(std::make_unique<double[]>(static_cast<size_t>(max_vocab / kMassBlock + 1))) {}
+      blocks_(array_of<double>(max_vocab / kMassBlock + 1)),
+      logits_(array_of<float>(max_vocab + kScanPadding)),
+      ids_(array_of<int32_t>(max_vocab + kScanPadding)),
+      weights_(std::make_unique<float[]>(static_cast<size_t>(max_vocab + kScanPadding))) {}
 
 void Sampler::sample(const float* row, int64_t vocab, const SampleRow& how, SampleResult& result) {
   result = SampleResult{};
@@ -97,15 +73,15 @@ const float* Sampler::with_bias_and_penalties(
   const bool penalised =
       how.repetition_penalty != 1.f || how.presence_penalty != 0.f || how.frequency_penalty != 0.f;
   if (how.logit_bias.empty() && how.banned.empty() && !penalised) return row;
-  std::copy_n(row, vocab, logits_.get());
+  std::copy_n(row, vocab, changed_.get());
   for (const auto& [id, bias] : how.logit_bias) {
-    if (in_vocabulary(id, vocab)) logits_[static_cast<size_t>(id)] += bias;
+    if (in_vocabulary(id, vocab)) changed_[static_cast<size_t>(id)] += bias;
   }
   for (const int32_t id : how.banned) {
-    if (in_vocabulary(id, vocab)) logits_[static_cast<size_t>(id)] = -kInfinity;
+    if (in_vocabulary(id, vocab)) changed_[static_cast<size_t>(id)] = -kInfinity;
   }
   if (penalised) apply_penalties(vocab, how);
-  return logits_.get();
+  return changed_.get();
 }
 
 // Counts first, then changes each id once: the count doubles as the mark of what is still to do.
@@ -121,7 +97,7 @@ void Sampler::apply_penalties(int64_t vocab, const SampleRow& how) {
       if (!in_vocabulary(id, vocab)) continue;
       const uint32_t seen = std::exchange(seen_[static_cast<size_t>(id)], 0u);
       if (seen == 0) continue;
-      float& logit = logits_[static_cast<size_t>(id)];
+      float& logit = changed_[static_cast<size_t>(id)];
       if (logit > 0.f) {
         logit /= how.repetition_penalty;
       } else {
@@ -137,88 +113,85 @@ void Sampler::apply_penalties(int64_t vocab, const SampleRow& how) {
 // Inverse of the cumulative distribution over ascending ids, among what the filters keep.
 int32_t Sampler::draw(const float* row, int64_t vocab, RowTop top, const SampleRow& how) {
   const double u = uniform(how.seed, how.draw_index);
+  const float sharpness = 1.f / std::max(how.temperature, kLeastTemperature);
   const bool filtered = how.min_p > 0.f || how.top_p < 1.f || (how.top_k > 0 && how.top_k < vocab);
-  Candidate* c = candidates_.get();
-  int64_t count = 0;
-  double target = 0.0;
-  if (filtered) {
-    count = kept_by_filters(row, vocab, top, how);
-    std::sort(c, c + count, lower_id);
-    target = u * sum_of_weights(c, count);
-  } else {
-    target = u * masses(row, vocab, top.logit, how.temperature, blocks_.get());
-    int64_t block = 0;
-    const int64_t last = (vocab - 1) / kMassBlock;
-    while (block < last && target >= blocks_[static_cast<size_t>(block)]) {
-      target -= blocks_[static_cast<size_t>(block++)];
-    }
-    const int64_t first = block * kMassBlock;
-    for (; count < std::min(kMassBlock, vocab - first); ++count) {
-      const float logit = row[first + count];
-      c[count] = {
-          logit, static_cast<int32_t>(first + count), weight_of(logit, top.logit, how.temperature)};
-    }
-  }
-  // Rounding may leave the target just behind the last weight: then the last possible id it is.
-  int32_t drawn = top.id;
-  for (int64_t i = 0; i < count; ++i) {
-    if (c[i].weight > 0.0) drawn = c[i].id;
-    target -= c[i].weight;
-    if (target < 0.0) break;
-  }
-  return drawn;
+  if (!filtered) return draw_from_all(row, vocab, top, sharpness, u);
+  collect_kept(row, vocab, top, sharpness, how);
+  return candidates_.ids[pick(candidates_.weights, candidates_.count, u)];
 }
 
-// The candidates that min_p, top_k and top_p leave, with their weights. At least one.
-int64_t Sampler::kept_by_filters(
-    const float* row, int64_t vocab, RowTop top, const SampleRow& how) {
-  Candidate* c = candidates_.get();
-  const float t = how.temperature;
-  const auto weigh = [&](int64_t count) {
-    for (int64_t i = 0; i < count; ++i) c[i].weight = weight_of(c[i].logit, top.logit, t);
-  };
+int32_t Sampler::draw_from_all(
+    const float* row, int64_t vocab, RowTop top, float sharpness, double u) {
+  const double mass = masses(row, vocab, top.logit, sharpness, blocks_.get());
+  double target = u * mass;
+  int64_t first = 0;
+  const double* block = blocks_.get();
+  for (; first + kMassBlock < vocab && target >= *block; first += kMassBlock) target -= *block++;
+  const int64_t count = std::min(kMassBlock, vocab - first);
+  const float* part = row + first;
+  const float sum = weigh(part, count, top.logit, sharpness, weights_.get());
+  if (sum == 0.f) return top.id;
+  return static_cast<int32_t>(first + pick(weights_.get(), count, std::min(target / sum, 1.0)));
+}
+
+// Leaves the candidates that min_p, top_k and top_p leave, with their weights. At least one.
+void Sampler::collect_kept(
+    const float* row, int64_t vocab, RowTop top, float sharpness, const SampleRow& how) {
+  const bool top_k = how.top_k > 0 && how.top_k < vocab;
+  if (!top_k && how.min_p <= 0.f) {
+    collect_mass(row, vocab, top, sharpness, how.top_p);
+    return;
+  }
   float lowest = -kInfinity;
   if (how.min_p > 0.f) {
-    lowest = static_cast<float>(top.logit + t * std::log(static_cast<double>(how.min_p)));
-    lowest = std::min(lowest, top.logit);
+    const double depth = std::log(static_cast<double>(how.min_p)) / sharpness;
+    lowest = std::min(static_cast<float>(top.logit + depth), top.logit);
   }
-  const float reach = kReach * t;
-  if (how.top_k > 0 && how.top_k < vocab) {
-    int64_t count = collect_at_least(row, vocab, top, reach, lowest, how.top_k);
-    if (count > how.top_k) {
-      std::nth_element(c, c + how.top_k, c + count, comes_before);
-      count = how.top_k;
-    }
-    weigh(count);
-    if (how.top_p >= 1.f) return count;
-    return shortest_run(c, count, how.top_p * sum_of_weights(c, count));
+  if (top_k) {
+    collect_count(row, vocab, top, sharpness, lowest, how.top_k);
+  } else {
+    collect_from(row, vocab, top, lowest);
   }
-  if (how.min_p > 0.f) {
-    const int64_t count = collect(row, vocab, lowest, c);
-    weigh(count);
-    if (how.top_p >= 1.f) return count;
-    return shortest_run(c, count, how.top_p * sum_of_weights(c, count));
-  }
-  const double mass = how.top_p * masses(row, vocab, top.logit, t, blocks_.get());
-  float limit = top.logit - reach;
-  for (int attempt = 1;; ++attempt, limit = top.logit - reach * std::exp2(2.f * attempt)) {
-    const bool all = attempt > kReaches;
-    const int64_t count = collect(row, vocab, all ? -kInfinity : limit, c);
-    weigh(count);
-    if (all || sum_of_weights(c, count) >= mass) return shortest_run(c, count, mass);
-  }
+  Candidates& c = candidates_;
+  const float mass = weigh(c.logits, c.count, top.logit, sharpness, c.weights);
+  if (how.top_p < 1.f) c.count = keep(c, cut_at_mass(c, how.top_p * mass));
 }
 
-// Candidates from `lowest` up, or only the upper ones of them if those are `wanted` or more.
-int64_t Sampler::collect_at_least(
-    const float* row, int64_t vocab, RowTop top, float step, float lowest, int64_t wanted) {
-  float limit = top.logit - step;
-  for (int attempt = 1; attempt <= kReaches && limit > lowest; ++attempt) {
-    const int64_t count = collect(row, vocab, limit, candidates_.get());
-    if (count >= wanted) return count;
-    limit = top.logit - step * std::exp2(2.f * static_cast<float>(attempt));
+// The likeliest candidates that have `share` of all mass.
+void Sampler::collect_mass(
+    const float* row, int64_t vocab, RowTop top, float sharpness, double share) {
+  const double all = masses(row, vocab, top.logit, sharpness, blocks_.get());
+  const float wanted = static_cast<float>(share * all);
+  Candidates& c = candidates_;
+  float mass = -1.f;
+  for (const float reach : kReaches) {
+    collect_from(row, vocab, top, top.logit - reach / sharpness);
+    mass = weigh(c.logits, c.count, top.logit, sharpness, c.weights);
+    if (mass >= wanted) break;
   }
-  return collect(row, vocab, lowest, candidates_.get());
+  if (mass < wanted) {
+    collect_from(row, vocab, top, -kInfinity);
+    weigh(c.logits, c.count, top.logit, sharpness, c.weights);
+  }
+  c.count = keep(c, cut_at_mass(c, wanted));
+}
+
+// The `wanted` likeliest candidates that are at or above `lowest`, all of those if there are fewer.
+void Sampler::collect_count(
+    const float* row, int64_t vocab, RowTop top, float sharpness, float lowest, int64_t wanted) {
+  Candidates& c = candidates_;
+  c.count = 0;
+  for (const float reach : kReaches) {
+    collect_from(row, vocab, top, std::max(lowest, top.logit - reach / sharpness));
+    if (c.count >= wanted) break;
+  }
+  if (c.count < wanted) collect_from(row, vocab, top, lowest);
+  if (c.count > wanted) c.count = keep(c, cut_at_count(c, wanted));
+}
+
+void Sampler::collect_from(const float* row, int64_t vocab, RowTop top, float limit) {
+  candidates_ = {logits_.get(), ids_.get(), weights_.get(), 0, limit, top.logit};
+  candidates_.count = collect(row, vocab, limit, logits_.get(), ids_.get());
 }
 
 void Sampler::log_probabilities(
@@ -234,11 +207,16 @@ void Sampler::log_probabilities(
   }
   const int64_t wanted = std::min<int64_t>(how.logprobs, vocab);
   if (wanted == 0) return;
-  Candidate* c = candidates_.get();
-  const int64_t count = collect_at_least(row, vocab, top, kReach, -kInfinity, wanted);
-  std::partial_sort(c, c + wanted, c + count, comes_before);
+  collect_count(row, vocab, top, 1.f, -kInfinity, wanted);
   result.top.reserve(static_cast<size_t>(wanted));
-  for (int64_t i = 0; i < wanted; ++i) result.top.push_back({c[i].id, logprob(c[i].logit)});
+  for (int64_t i = 0; i < candidates_.count; ++i) {
+    result.top.push_back({candidates_.ids[i], candidates_.logits[i]});
+  }
+  // Ascending ids so far, and so they stay among equals.
+  std::stable_sort(
+      result.top.begin(), result.top.end(),
+      [](const TokenLogprob& a, const TokenLogprob& b) { return a.logprob > b.logprob; });
+  for (TokenLogprob& entry : result.top) entry.logprob = logprob(entry.logprob);
 }
 
 }  // namespace engram::engine::cpu
