@@ -208,6 +208,7 @@ struct FakeEngineOptions {
   double step_ms = 0;                    // time of one decode step of all running requests
   int64_t kv_pages = 1 << 20;
   int64_t max_num_seqs = 256;
+  int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
   int64_t max_model_len = 32768;
   std::string tokenizer;  // directory; empty: ids are bytes
 };

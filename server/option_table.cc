@@ -1,0 +1,303 @@
+#include "server/option_table.h"
+
+#include <cinttypes>
+#include <cstdio>
+#include <limits>
+#include <utility>
+
+#include "server/flags.h"
+
+namespace engram::server {
+namespace {
+
+using memory::Result;
+using memory::Status;
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
+  return text;
+}
+
+std::string number_text(double value) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%g", value);
+  return text;
+}
+
+Status in_range(double value, double low, double high) {
+  if (value >= low && value <= high) return {};
+  return memory::invalid_argument(
+      "must be between " + number_text(low) + " and " + number_text(high) + ", got " +
+      number_text(value));
+}
+
+// Builds the rows of the table; one method per kind of value.
+class Table {
+ public:
+  explicit Table(std::vector<Flag>* flags) : flags_(flags) {}
+
+  void group(std::string name) { group_ = std::move(name); }
+
+  Flag& text(std::string name, std::string* value, std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.set = [value](const std::string& text) {
+      *value = text;
+      return Status();
+    };
+    flag.print = [value] { return *value; };
+    return flag;
+  }
+
+  Flag& choice(
+      std::string name, std::string* value, std::vector<std::string> choices, std::string help) {
+    Flag& flag = text(std::move(name), value, std::move(help) + " (" + joined(choices) + ")");
+    flag.set = [value, choices = std::move(choices)](const std::string& text) {
+      for (const std::string& one : choices) {
+        if (text != one) continue;
+        *value = text;
+        return Status();
+      }
+      return memory::invalid_argument(
+          "must be one of " + joined(choices) + ", got \"" + text + "\"");
+    };
+    return flag;
+  }
+
+  Flag& list(std::string name, std::vector<std::string>* value, std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.set = [value](const std::string& text) {
+      value->clear();
+      for (size_t begin = 0; begin <= text.size();) {
+        const size_t comma = std::min(text.find(',', begin), text.size());
+        if (comma > begin) value->push_back(text.substr(begin, comma - begin));
+        begin = comma + 1;
+      }
+      return Status();
+    };
+    flag.print = [value] { return joined(*value); };
+    return flag;
+  }
+
+  using Parser = Result<int64_t> (*)(const std::string&);
+
+  template <typename T>
+  Flag& integer(
+      std::string name, T* value, Parser parse, double low, double high, std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.set = [value, parse, low, high](const std::string& text) {
+      const Result<int64_t> number = parse(text);
+      if (!number.ok()) return number.status();
+      ENGRAM_RETURN_IF_ERROR(in_range(static_cast<double>(number.value()), low, high));
+      *value = static_cast<T>(number.value());
+      return Status();
+    };
+    flag.print = [value] { return std::to_string(*value); };
+    return flag;
+  }
+
+  // As integer(), and "auto" for 0.
+  Flag& automatic(std::string name, int64_t* value, Parser parse, double high, std::string help) {
+    Flag& flag = integer(std::move(name), value, parse, 1, high, std::move(help));
+    flag.set = [value, set = flag.set](const std::string& text) {
+      if (text != "auto") return set(text);
+      *value = 0;
+      return Status();
+    };
+    flag.print = [value] { return *value == 0 ? "auto" : std::to_string(*value); };
+    return flag;
+  }
+
+  using RealParser = Result<double> (*)(const std::string&);
+
+  Flag& real(
+      std::string name,
+      double* value,
+      RealParser parse,
+      double low,
+      double high,
+      std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.set = [value, parse, low, high](const std::string& text) {
+      const Result<double> number = parse(text);
+      if (!number.ok()) return number.status();
+      ENGRAM_RETURN_IF_ERROR(in_range(number.value(), low, high));
+      *value = number.value();
+      return Status();
+    };
+    flag.print = [value] { return number_text(*value); };
+    return flag;
+  }
+
+  Flag& on_off(std::string name, bool* value, std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.is_switch = true;
+    flag.set = [value](const std::string& text) {
+      const Result<bool> on = parse_bool(text);
+      if (!on.ok()) return on.status();
+      *value = on.value();
+      return Status();
+    };
+    flag.print = [value] { return *value ? "true" : "false"; };
+    return flag;
+  }
+
+ private:
+  Flag& add(std::string name, std::string help) {
+    Flag& flag = flags_->emplace_back();
+    flag.name = std::move(name);
+    flag.help = std::move(help);
+    flag.group = group_;
+    return flag;
+  }
+
+  std::vector<Flag>* flags_;
+  std::string group_;
+};
+
+constexpr double kMost = 1e15;
+constexpr double kMostPort = 65535;
+constexpr double kMostSeconds = 1e6;
+
+void add_model_flags(Table& table, Options* o) {
+  table.group("Model");
+  table.text("model", &o->engine.model, "Directory of the checkpoint; also the first argument")
+      .aliases = {"--model-path", "-m"};
+  table
+      .list(
+          "served-model-name", &o->served_model_names,
+          "Names that requests may use, comma-separated; the first is reported. Default: the "
+          "directory's name")
+      .aliases = {"--alias", "-a"};
+  table.choice(
+      "engine", &o->engine_kind, {"model", "fake"},
+      "fake: a simulator without a model, to load-test clients and this front end");
+  table.choice("device", &o->engine.device, {"auto", "cpu", "cuda"}, "Where the model runs");
+  table.choice(
+      "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
+      "Activations and cache; auto is float32 on the CPU");
+  table
+      .integer(
+          "threads", &o->engine.threads, parse_count, 0, 4096,
+          "CPU threads of the model; 0: all usable cores")
+      .aliases = {"-t"};
+  table
+      .integer(
+          "seed", &o->engine.seed, parse_count, 0, kMost,
+          "Base of the seeds of requests without one")
+      .aliases = {"--random-seed", "-s"};
+  table.choice(
+      "ngram-fetch", &o->engine.ngram_fetch, {"prefetch", "sync", "skip"},
+      "How table rows reach their layer; sync and skip are for measuring, skip gives the outputs "
+      "of another model");
+}
+
+void add_scheduling_flags(Table& table, Options* o) {
+  table.group("Scheduling and memory");
+  table
+      .automatic(
+          "max-model-len", &o->engine.max_model_len, parse_count, kMost,
+          "Tokens of prompt and completion together; 32k and 1M are understood; auto: the model's, "
+          "or what fits the cache")
+      .aliases = {"--context-length", "--ctx-size", "-c"};
+  table
+      .integer(
+          "max-num-seqs", &o->engine.max_num_seqs, parse_count, 1, 1 << 16, "Sequences in one step")
+      .aliases = {"--max-running-requests", "--parallel", "--np"};
+  table
+      .integer(
+          "max-num-batched-tokens", &o->engine.max_num_batched_tokens, parse_count, 1, 1 << 20,
+          "Tokens in one step; longer prompts are prefilled in chunks")
+      .aliases = {"--chunked-prefill-size", "--max-prefill-tokens", "--batch-size", "-b"};
+  table.automatic(
+      "kv-cache-memory", &o->engine.kv_cache_bytes, parse_bytes, kMost,
+      "Key-value cache, such as 2GiB; auto: a share of the free memory, printed at start");
+  table.integer("block-size", &o->engine.block_size, parse_count, 1, 1024, "Tokens per cache page")
+      .aliases = {"--page-size"};
+  table
+      .on_off(
+          "enable-prefix-caching", &o->engine.enable_prefix_caching,
+          "Reuse the cache of prompts with the same beginning")
+      .off_aliases = {"--disable-radix-cache"};
+  table.automatic(
+      "max-queued-requests", &o->engine.max_queued_requests, parse_count, 1 << 20,
+      "Waiting requests before new ones get RESOURCE_EXHAUSTED; auto: 4 x max-num-seqs");
+  table.real(
+      "max-request-seconds", &o->max_request_seconds, parse_seconds, 0, kMostSeconds,
+      "Longest time of one request; 0: no limit");
+}
+
+void add_server_flags(Table& table, Options* o) {
+  table.group("Server");
+  table.text("host", &o->host, "Address to listen on; 0.0.0.0 for all (no TLS, no access control)");
+  table.integer("port", &o->port, parse_count, 0, kMostPort, "gRPC port; 0: any, printed at start");
+  table.on_off("metrics", &o->metrics, "Serve Prometheus metrics");
+  table.text("metrics-host", &o->metrics_host, "Address of the metrics port");
+  table.integer("metrics-port", &o->metrics_port, parse_count, 0, kMostPort, "Port of the metrics");
+  table.on_off("reflection", &o->reflection, "Let tools such as grpcurl list the services");
+  table.real(
+      "shutdown-timeout", &o->shutdown_timeout, parse_seconds, 0, kMostSeconds,
+      "After SIGTERM, time for running requests to finish; 0: cancel at once");
+  table.real(
+      "client-stall-timeout", &o->client_stall_timeout, parse_seconds, 0.1, kMostSeconds,
+      "Cancel a stream whose reader has taken nothing for this long");
+  table.real(
+      "engine-stall-timeout", &o->engine_stall_timeout, parse_seconds, 1, kMostSeconds,
+      "Health says NOT_SERVING when the engine's loop has not turned for this long");
+  table.integer(
+      "grpc-max-recv-size", &o->grpc_max_recv_bytes, parse_bytes, 1024, 1 << 30,
+      "Largest request message");
+  table.integer(
+      "grpc-max-concurrent-streams", &o->grpc_max_concurrent_streams, parse_count, 1, 1 << 20,
+      "Calls at a time on one connection");
+  table.real(
+      "grpc-keepalive-time", &o->grpc_keepalive_time, parse_seconds, 1, kMostSeconds,
+      "Ping a silent client after this long");
+  table.real(
+      "grpc-keepalive-timeout", &o->grpc_keepalive_timeout, parse_seconds, 1, kMostSeconds,
+      "Drop a client that does not answer a ping");
+  table.integer(
+      "grpc-memory", &o->grpc_memory_bytes, parse_bytes, 16 << 20, kMost,
+      "Memory of gRPC's transport");
+  table.real(
+      "grpc-self-ping", &o->grpc_self_ping, parse_seconds, 0, 60,
+      "Interval of the calls that the server makes to itself so that gRPC's idle threads do not "
+      "delay the first request by up to 100 ms; 0: none");
+}
+
+void add_log_flags(Table& table, Options* o) {
+  table.group("Log");
+  table.choice(
+      "log-level", &o->log_level, {"debug", "info", "warning", "error"}, "Least level written");
+  table.choice("log-format", &o->log_format, {"text", "json"}, "json: one object per line");
+  table.on_off("log-requests", &o->log_requests, "One line per request, never its text").aliases = {
+      "--enable-log-requests"};
+  table.on_off("log-stats", &o->log_stats, "A line of engine numbers every 10 s while busy")
+      .off_aliases = {"--disable-log-stats"};
+}
+
+void add_fake_flags(Table& table, Options* o) {
+  table.group("Simulator (--engine=fake)");
+  table.real(
+      "fake-prefill-rate", &o->fake.prefill_tokens_per_second, parse_number, 0, 1e12,
+      "Prompt tokens per second; 0: prefill takes no time");
+  table.real("fake-step-ms", &o->fake.step_ms, parse_number, 0, 1e6, "Milliseconds of a step");
+  table.integer("fake-kv-pages", &o->fake.kv_pages, parse_count, 1, kMost, "Cache pages");
+  table.text("fake-tokenizer", &o->fake.tokenizer, "Directory with tokenizer.json; none: bytes");
+}
+
+}  // namespace
+
+std::vector<Flag> option_table(Options* options) {
+  std::vector<Flag> flags;
+  flags.reserve(64);  // the builder hands out references
+  Table table(&flags);
+  add_model_flags(table, options);
+  add_scheduling_flags(table, options);
+  add_server_flags(table, options);
+  add_log_flags(table, options);
+  add_fake_flags(table, options);
+  return flags;
+}
+
+}  // namespace engram::server

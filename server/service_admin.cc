@@ -1,0 +1,104 @@
+#include <engram/v1/admin.grpc.pb.h>
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <memory>
+
+#include "server/front.h"
+#include "server/services.h"
+#include "server/unary.h"
+#include "server/version.h"
+
+namespace engram::server {
+namespace {
+
+v1::Phase phase_of(Phase phase) {
+  switch (phase) {
+    case Phase::kLoading:
+      return v1::PHASE_LOADING;
+    case Phase::kReady:
+      return v1::PHASE_READY;
+    case Phase::kDraining:
+      return v1::PHASE_DRAINING;
+  }
+  return v1::PHASE_UNSPECIFIED;
+}
+
+uint64_t unsigned_of(int64_t value) {
+  return static_cast<uint64_t>(value);
+}
+
+void describe(const EngineSlot& slot, const engine::EngineInfo& info, v1::EngineDescription* to) {
+  to->set_model_path(info.model_path);
+  for (const std::string& name : slot.served_names()) to->add_served_names(name);
+  to->set_architecture(info.architecture);
+  to->set_device(info.device);
+  to->set_max_model_len(unsigned_of(info.max_model_len));
+  to->set_max_num_seqs(unsigned_of(info.max_num_seqs));
+  to->set_max_num_batched_tokens(unsigned_of(info.max_num_batched_tokens));
+  to->set_kv_pages(unsigned_of(info.kv_pages));
+  to->set_page_tokens(static_cast<uint64_t>(info.page_tokens));
+  if (!info.table_placement.empty()) to->set_table_placement(info.table_placement);
+}
+
+void report(const engine::EngineStats& stats, v1::EngineNumbers* to) {
+  to->set_running(unsigned_of(stats.running));
+  to->set_waiting(unsigned_of(stats.waiting));
+  to->set_kv_pages_total(unsigned_of(stats.kv_pages_total));
+  to->set_kv_pages_free(unsigned_of(stats.kv_pages_free));
+  to->set_prompt_tokens(unsigned_of(stats.prompt_tokens));
+  to->set_generation_tokens(unsigned_of(stats.generation_tokens));
+  to->set_cached_tokens(unsigned_of(stats.cached_tokens));
+  to->set_preemptions(unsigned_of(stats.preemptions));
+  to->set_steps(unsigned_of(stats.steps));
+  for (const auto& [reason, count] : stats.finished) {
+    (*to->mutable_finished())[engine::finish_reason_name(reason)] = unsigned_of(count);
+  }
+  to->set_hash_seconds(static_cast<double>(stats.hash_ns) * 1e-9);
+  for (const engine::EngineStats::Layer& layer : stats.layers) {
+    v1::EngramLayerNumbers* numbers = to->add_layers();
+    numbers->set_layer(static_cast<uint32_t>(layer.layer));
+    numbers->set_rows(unsigned_of(layer.rows));
+    numbers->set_unique_rows(unsigned_of(layer.unique_rows));
+    numbers->set_bytes(unsigned_of(layer.bytes));
+    numbers->set_gather_seconds(static_cast<double>(layer.gather_ns) * 1e-9);
+    numbers->set_exposed_wait_seconds(static_cast<double>(layer.exposed_wait_ns) * 1e-9);
+  }
+}
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  explicit AdminService(Front& front) : front_(front) {}
+
+  grpc::ServerUnaryReactor* GetServerInfo(
+      grpc::CallbackServerContext* context,
+      const v1::GetServerInfoRequest*,
+      v1::GetServerInfoResponse* response) override {
+    return answer(context, front_.metrics, "engram.v1.Admin", "GetServerInfo", [&]() -> CallError {
+      response->set_version(kVersion);
+      response->set_grpc_version(grpc::Version());
+      response->set_phase(phase_of(front_.slot.phase()));
+      const std::chrono::duration<double> up = std::chrono::steady_clock::now() - started_;
+      response->set_uptime_seconds(up.count());
+      if (const std::shared_ptr<engine::Engine> engine = front_.slot.engine()) {
+        describe(front_.slot, engine->info(), response->mutable_engine());
+        const engine::EngineStats stats = engine->stats();
+        front_.metrics.observe_engine(stats);
+        report(stats, response->mutable_numbers());
+      }
+      return {};
+    });
+  }
+
+ private:
+  Front& front_;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> make_admin_service(Front& front) {
+  return std::make_unique<AdminService>(front);
+}
+
+}  // namespace engram::server
