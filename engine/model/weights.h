@@ -61,7 +61,10 @@ struct LoadProgress {
 
 // Reads DIRECTORY/*.safetensors. `tokenizer_size` is len(tokenizer), for the token map's length.
 // INVALID_ARGUMENT names file, tensor or field, expected and found; DATA_LOSS a short read;
-// RESOURCE_EXHAUSTED what could not be allocated. `progress` may be empty.
+// RESOURCE_EXHAUSTED what could not be allocated. Everything is checked before large memory is
+// taken, but for the values of matrices and tables, which are too many: a NaN there is found by
+// whoever samples. `progress` may be empty; it is called by one thread at a time, not always the
+// same.
 memory::Result<Weights> load_weights(
     const std::string& directory,
     const ModelConfig& config,

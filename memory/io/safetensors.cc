@@ -261,6 +261,7 @@ Status TensorFiles::add_file(const std::string& path) {
 
 Result<TensorFiles> TensorFiles::open(const std::string& directory) {
   TensorFiles result;
+  result.directory_ = directory;
   const std::string index_path = directory + "/model.safetensors.index.json";
   const Result<std::string> index = read_text_file(index_path, kMaxIndexBytes);
   if (index.status().code() == Code::kNotFound) {

@@ -41,6 +41,7 @@ class TensorFiles {
   // Shards are plain file names; links are followed, as the Hugging Face cache consists of them.
   static Result<TensorFiles> open(const std::string& directory);
 
+  const std::string& directory() const { return directory_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // by name
   const TensorInfo* find(std::string_view name) const;                 // null: none of that name
   const std::string& path(const TensorInfo& tensor) const;
@@ -52,6 +53,7 @@ class TensorFiles {
   Status add_file(const std::string& path);
   Status sort_tensors();
 
+  std::string directory_;
   std::vector<File> files_;
   std::vector<TensorInfo> tensors_;
 };

@@ -1,0 +1,128 @@
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "engine/model/parallel_load.h"
+#include "engine/model/weight_rules.h"
+#include "engine/model/weights.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Bf16;
+using memory::Result;
+using memory::Status;
+
+uint32_t scramble(uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x7feb352d;
+  x = (x ^ (x >> 15)) * 0x846ca68b;
+  return x ^ (x >> 16);
+}
+
+uint32_t name_hash(const std::string& name) {
+  uint32_t h = 2166136261u;  // FNV-1a
+  for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 16777619u;
+  return h;
+}
+
+// Uniform values of that standard deviation: hashes of seed, row and column.
+void fill_row(uint32_t seed, int64_t row, float deviation, int64_t count, Bf16* out) {
+  const uint32_t base =
+      scramble(seed + scramble(static_cast<uint32_t>(row) ^ static_cast<uint32_t>(row >> 32)));
+  const float unit = deviation * std::sqrt(3.f) * 0x1p-31f;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t h = scramble(base + static_cast<uint32_t>(i));
+    out[i] = Bf16(static_cast<float>(static_cast<int32_t>(h)) * unit);
+  }
+}
+
+Status fill_matrix(const WeightPiece& piece, Ops& ops) {
+  // Unit variance in, unit variance out; embedding rows are the input of the first norm.
+  const float deviation = 1.f / std::sqrt(static_cast<float>(piece.cols));
+  const uint32_t seed = name_hash(piece.name);
+  const int64_t row_bytes = piece.cols * 2;
+  const int64_t step = std::max<int64_t>(64, kLoadChunkBytes / row_bytes / 64 * 64);
+  std::mutex mu;  // guards ops
+  const auto fill = [&](int64_t job, void* staging) -> Status {
+    const int64_t first = job * step;
+    const View rows =
+        memory::make_view(staging, DType::kBf16, std::min(step, piece.rows - first), piece.cols);
+    for (int64_t i = 0; i < rows.rows; ++i) {
+      fill_row(seed, first + i, deviation, piece.cols, rows.row<Bf16>(i));
+    }
+    const std::lock_guard lock(mu);
+    ops.load_rows(*piece.matrix, piece.first + first, rows);
+    return {};
+  };
+  return run_jobs((piece.rows + step - 1) / step, step * row_bytes, fill);
+}
+
+std::vector<float> vector_values(const WeightPiece& piece) {
+  const uint32_t seed = name_hash(piece.name);
+  std::vector<float> values(static_cast<size_t>(piece.rows * piece.cols));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint32_t h = scramble(seed + static_cast<uint32_t>(i));
+    const float noise = 0.1f * 0x1p-31f * static_cast<float>(static_cast<int32_t>(h));
+    values[i] = (piece.norm ? 1.f : 0.f) + noise;
+  }
+  return values;
+}
+
+Status fill_table(const memory::TableGeometry& g, void* values) {
+  const uint32_t seed = name_hash("table") + static_cast<uint32_t>(g.layer);
+  const int64_t step = std::max<int64_t>(1, kLoadChunkBytes / g.value_bytes());
+  return run_jobs((g.rows + step - 1) / step, 0, [&](int64_t job, void*) -> Status {
+    for (int64_t row = job * step; row < std::min(g.rows, (job + 1) * step); ++row) {
+      fill_row(seed, row, 1.f, g.row_width, static_cast<Bf16*>(values) + row * g.row_width);
+    }
+    return {};
+  });
+}
+
+Status make_tables(const ModelConfig& config, Weights* weights) {
+  for (const memory::TableGeometry& g : derive_geometries(config.engram, memory::RowCodec::kBf16)) {
+    Result<std::unique_ptr<memory::HostRowStore>> store = memory::make_host_row_store(g);
+    if (!store.ok()) return store.status();
+    ENGRAM_RETURN_IF_ERROR(fill_table(g, store.value()->values()));
+    weights->table_bytes += g.rows * g.value_bytes();
+    weights->tables.push_back(std::move(store).value());
+  }
+  return {};
+}
+
+// As if the first C tokens were distinct words and all others spellings of them.
+TokenMap make_token_map(const ModelConfig& config) {
+  TokenMap map;
+  map.canonical.resize(static_cast<size_t>(config.vocab_size));
+  for (size_t raw = 0; raw < map.canonical.size(); ++raw) {
+    map.canonical[raw] =
+        static_cast<int32_t>(static_cast<int64_t>(raw) % config.engram.compressed_vocab_size);
+  }
+  map.pad = map.canonical[static_cast<size_t>(config.engram.pad_token_id)];
+  return map;
+}
+
+}  // namespace
+
+Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& device, Ops& ops) {
+  Weights weights;
+  const std::vector<WeightPiece> pieces = plan_pieces(config, &weights);
+  ENGRAM_RETURN_IF_ERROR(place_weights(pieces, device, ops, &weights));
+  std::vector<std::vector<float>> vectors;
+  for (const WeightPiece& piece : pieces) {
+    std::vector<float>& values = vectors.emplace_back();
+    if (piece.matrix != nullptr) {
+      ENGRAM_RETURN_IF_ERROR(fill_matrix(piece, ops));
+    } else {
+      values = vector_values(piece);
+    }
+  }
+  upload_vectors(pieces, vectors, device);
+  if (!config.engram.layer_ids.empty()) {
+    ENGRAM_RETURN_IF_ERROR(make_tables(config, &weights));
+    weights.token_map = make_token_map(config);
+  }
+  return weights;
+}
+
+}  // namespace engram::engine

@@ -1,0 +1,283 @@
+// Every byte of a checkpoint reaches its place, whatever its dtype, sharding or optional parts.
+#include "engine/model/weights.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <cstring>
+
+#include "engine/model/hash_constants.h"
+#include "memory/io/safetensors.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/edited_checkpoint.h"
+#include "tests/support/recording_ops.h"
+#include "tests/support/temp_directory.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Result;
+using memory::TensorFiles;
+using memory::TensorInfo;
+
+struct Loaded {
+  ModelConfig config;
+  std::unique_ptr<memory::Device> device;
+  Weights weights;
+  std::unique_ptr<TensorFiles> files;
+  std::vector<LoadProgress> progress;
+
+  // A stored tensor's bytes.
+  std::string stored(const std::string& name) const {
+    const TensorInfo* tensor = files->find(name);
+    REQUIRE(tensor != nullptr);
+    std::string bytes(static_cast<size_t>(tensor->bytes), '\0');
+    REQUIRE(files->read(*tensor, 0, tensor->bytes, bytes.data()).ok());
+    return bytes;
+  }
+  bool has(const std::string& name) const { return files->find(name) != nullptr; }
+};
+
+Loaded load(const std::string& directory) {
+  Loaded out;
+  Result<ModelConfig> config = load_config(directory);
+  INFO(config.status().to_string());
+  REQUIRE(config.ok());
+  out.config = config.value();
+  out.device = memory::make_cpu_device(2);
+  tests::RecordingOps ops;
+  Result<Weights> weights = load_weights(
+      directory, out.config, tests::tokenizer_size(directory), *out.device, ops,
+      [&](const LoadProgress& p) { out.progress.push_back(p); });
+  INFO(weights.status().to_string());
+  REQUIRE(weights.ok());
+  out.weights = std::move(weights).value();
+  Result<TensorFiles> files = TensorFiles::open(directory);
+  REQUIRE(files.ok());
+  out.files = std::make_unique<TensorFiles>(std::move(files).value());
+  return out;
+}
+
+// The matrix consists of the rows of those tensors, one after the other.
+void check_matrix(
+    const Loaded& loaded, const Matrix& matrix, const std::vector<std::string>& names) {
+  std::string expected;
+  int64_t rows = 0;
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    expected += loaded.stored(name);
+    rows += loaded.files->find(name)->shape[0];
+    CHECK(loaded.files->find(name)->shape[1] == matrix.cols);
+    CHECK(loaded.files->find(name)->dtype == matrix.dtype);
+  }
+  CAPTURE(names.front());
+  CHECK(matrix.rows == rows);
+  REQUIRE(
+      expected.size() ==
+      static_cast<size_t>(matrix.rows * matrix.cols * memory::dtype_bytes(matrix.dtype)));
+  CHECK(std::memcmp(matrix.data, expected.data(), expected.size()) == 0);
+}
+
+float widened(const std::string& bytes, DType dtype, size_t index) {
+  if (dtype == DType::kF32) {
+    float value = 0;
+    std::memcpy(&value, bytes.data() + 4 * index, 4);
+    return value;
+  }
+  uint16_t bits = 0;
+  std::memcpy(&bits, bytes.data() + 2 * index, 2);
+  return dtype == DType::kF16 ? memory::half_to_float({bits})
+                              : std::bit_cast<float>(uint32_t{bits} << 16);
+}
+
+// The view holds the values of those tensors, widened; it is empty when there are none.
+void check_view(const Loaded& loaded, View view, const std::vector<std::string>& names) {
+  int64_t at = 0;
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const TensorInfo* tensor = loaded.files->find(name);
+    REQUIRE(tensor != nullptr);
+    const std::string bytes = loaded.stored(name);
+    const size_t count = bytes.size() / static_cast<size_t>(memory::dtype_bytes(tensor->dtype));
+    REQUIRE(at + static_cast<int64_t>(count) <= view.rows * view.cols);
+    for (size_t i = 0; i < count; ++i) {
+      REQUIRE(view.as<float>()[at++] == widened(bytes, tensor->dtype, i));
+    }
+  }
+  CHECK(view.empty() == names.empty());
+  CHECK(view.rows * view.cols == at);
+}
+
+std::vector<std::string> if_present(const Loaded& loaded, const std::vector<std::string>& names) {
+  return loaded.has(names.front()) ? names : std::vector<std::string>{};
+}
+
+void check_layer(const Loaded& loaded, int index) {
+  const LayerWeights& layer = loaded.weights.layers[static_cast<size_t>(index)];
+  const std::string p = "model.layers." + std::to_string(index) + ".";
+  const std::string a = p + "self_attn.";
+  check_view(loaded, layer.input_norm, {p + "input_layernorm.weight"});
+  check_matrix(loaded, layer.qkv, {a + "q_proj.weight", a + "k_proj.weight", a + "v_proj.weight"});
+  check_view(
+      loaded, layer.qkv_bias,
+      if_present(loaded, {a + "q_proj.bias", a + "k_proj.bias", a + "v_proj.bias"}));
+  check_view(loaded, layer.q_norm, if_present(loaded, {a + "q_norm.weight"}));
+  check_view(loaded, layer.k_norm, if_present(loaded, {a + "k_norm.weight"}));
+  check_matrix(loaded, layer.output, {a + "o_proj.weight"});
+  check_view(loaded, layer.output_bias, if_present(loaded, {a + "o_proj.bias"}));
+  check_view(loaded, layer.post_norm, {p + "post_attention_layernorm.weight"});
+  check_matrix(loaded, layer.gate_up, {p + "mlp.gate_proj.weight", p + "mlp.up_proj.weight"});
+  check_matrix(loaded, layer.down, {p + "mlp.down_proj.weight"});
+  CHECK(layer.engram == loaded.config.engram_index(index));
+}
+
+void check_engram(const Loaded& loaded, size_t index) {
+  const EngramWeights& e = loaded.weights.engram[index];
+  const std::string p = engram_prefix(loaded.config.engram.layer_ids[index]);
+  check_matrix(loaded, e.key_value, {p + "key_proj.weight", p + "value_proj.weight"});
+  check_view(
+      loaded, e.key_value_bias, if_present(loaded, {p + "key_proj.bias", p + "value_proj.bias"}));
+  check_view(loaded, e.key_norm, {p + "key_norm.weight"});
+  check_view(loaded, e.query_norm, {p + "query_norm.weight"});
+  check_view(loaded, e.conv_norm, if_present(loaded, {p + "conv_norm.weight"}));
+  check_view(loaded, e.conv, if_present(loaded, {p + "conv.weight"}));
+  CHECK(e.key_norm.cols == loaded.config.hidden_size);
+  if (!e.conv.empty()) CHECK(e.conv.cols == loaded.config.engram.kernel_size);
+
+  auto* table = dynamic_cast<memory::HostRowStore*>(loaded.weights.tables[index].get());
+  REQUIRE(table != nullptr);
+  const std::string values = loaded.stored(p + "embedding.weight");
+  const memory::TableGeometry& g = table->geometry();
+  CHECK(g.layer == loaded.config.engram.layer_ids[index]);
+  REQUIRE(static_cast<int64_t>(values.size()) == g.rows * g.value_bytes());
+  CHECK(std::memcmp(table->values(), values.data(), values.size()) == 0);
+  CHECK(loaded.has(p + "embedding.scale") == (g.scale_bytes() > 0));
+  if (g.scale_bytes() > 0) {
+    const std::string scales = loaded.stored(p + "embedding.scale");
+    REQUIRE(static_cast<int64_t>(scales.size()) == g.rows * g.scale_bytes());
+    CHECK(std::memcmp(table->scales(), scales.data(), scales.size()) == 0);
+  }
+}
+
+void check_everything(const std::string& directory) {
+  CAPTURE(directory);
+  const Loaded loaded = load(directory);
+  const Weights& w = loaded.weights;
+  check_matrix(loaded, w.embedding, {"model.embed_tokens.weight"});
+  if (loaded.config.tie_word_embeddings) {
+    CHECK(w.lm_head.data == w.embedding.data);
+    CHECK(w.lm_head.rows == w.embedding.rows);
+  } else {
+    check_matrix(loaded, w.lm_head, {"lm_head.weight"});
+  }
+  check_view(loaded, w.final_norm, {"model.norm.weight"});
+  REQUIRE(static_cast<int>(w.layers.size()) == loaded.config.num_hidden_layers);
+  for (int l = 0; l < loaded.config.num_hidden_layers; ++l) check_layer(loaded, l);
+  REQUIRE(w.engram.size() == loaded.config.engram.layer_ids.size());
+  REQUIRE(w.tables.size() == w.engram.size());
+  for (size_t i = 0; i < w.engram.size(); ++i) check_engram(loaded, i);
+  if (!w.engram.empty()) {
+    const std::string map = loaded.stored(kTokenMapTensor);
+    REQUIRE(map.size() == 4 * w.token_map.canonical.size());
+    CHECK(std::memcmp(map.data(), w.token_map.canonical.data(), map.size()) == 0);
+    CHECK(w.token_map.pad == w.token_map.of(loaded.config.engram.pad_token_id));
+  }
+  REQUIRE_FALSE(loaded.progress.empty());
+  CHECK(loaded.progress.back().bytes_done == loaded.progress.back().bytes_total);
+  for (size_t i = 1; i < loaded.progress.size(); ++i) {
+    CHECK(loaded.progress[i].bytes_done > loaded.progress[i - 1].bytes_done);
+  }
+}
+
+TEST_CASE("every tensor of every checkpoint reaches its place", "[weights]") {
+  for (const char* name :
+       {"tiny-dense", "tiny-engram", "tiny-engram-fp8", "tiny-llama3-rope", "tiny-qwen3-engram",
+        "tiny-engram-bias", "tiny-engram-yarn", "tiny-engram-f16", "tiny-engram-f32"}) {
+    check_everything(tests::checkpoint_directory(name));
+  }
+  check_everything(tests::demo_directory());
+}
+
+TEST_CASE("codecs and dtypes are those of the file", "[weights]") {
+  const auto codec = [](const char* name) {
+    return load(tests::checkpoint_directory(name)).weights.tables[0]->geometry().codec;
+  };
+  CHECK(codec("tiny-engram") == memory::RowCodec::kBf16);
+  CHECK(codec("tiny-engram-fp8") == memory::RowCodec::kF8Ue8m0);
+  CHECK(codec("tiny-engram-bias") == memory::RowCodec::kF16);
+  CHECK(codec("tiny-engram-yarn") == memory::RowCodec::kF32);
+  const Loaded f16 = load(tests::checkpoint_directory("tiny-engram-f16"));
+  CHECK(f16.weights.layers[0].qkv.dtype == DType::kF16);
+}
+
+TEST_CASE("tensors that nobody reads are allowed on published backbones only", "[weights]") {
+  tests::TempDirectory directory;
+  auto checkpoint = tests::EditedCheckpoint::read(tests::checkpoint_directory("tiny-llama3-rope"));
+  checkpoint.config["tie_word_embeddings"] = true;
+  checkpoint.tensors["model.layers.1.self_attn.rotary_emb.inv_freq"] = {
+      "F32", {16}, std::string(64, '\0')};
+  checkpoint.write(directory.path());
+  const Result<ModelConfig> config = load_config(directory.path());
+  REQUIRE(config.ok());
+  const auto device = memory::make_cpu_device(1);
+  tests::RecordingOps ops;
+  const Result<Weights> weights =
+      load_weights(directory.path(), config.value(), 500, *device, ops, {});
+  INFO(weights.status().to_string());
+  REQUIRE(weights.ok());
+  CHECK(weights.value().lm_head.data == weights.value().embedding.data);
+}
+
+TEST_CASE("hash constants load without weights", "[weights]") {
+  const std::string directory = tests::checkpoint_directory("tiny-engram-bias");
+  const Result<HashOnly> hash = load_hash_only(directory, tests::tokenizer_size(directory));
+  INFO(hash.status().to_string());
+  REQUIRE(hash.ok());
+  const Loaded loaded = load(directory);
+  CHECK(hash.value().token_map.canonical == loaded.weights.token_map.canonical);
+  CHECK(hash.value().geometries[1].moduli == loaded.weights.tables[1]->geometry().moduli);
+  CHECK(hash.value().geometries[0].layer == 3);
+
+  const memory::Status none =
+      load_hash_only(tests::checkpoint_directory("tiny-dense"), 500).status();
+  CHECK(none.code() == memory::Code::kFailedPrecondition);
+}
+
+TEST_CASE("dummy weights are finite, of unit scale and the same every time", "[weights]") {
+  const ModelConfig config = load_config(tests::checkpoint_directory("tiny-engram")).value();
+  const auto device = memory::make_cpu_device(2);
+  tests::RecordingOps ops;
+  const Result<Weights> a = make_dummy_weights(config, *device, ops);
+  const Result<Weights> b = make_dummy_weights(config, *device, ops);
+  REQUIRE(a.ok());
+  REQUIRE(b.ok());
+  REQUIRE(a.value().weight_bytes > 0);
+  CHECK(a.value().weight_bytes == b.value().weight_bytes);
+  CHECK(
+      std::memcmp(
+          a.value().storage[0].data(), b.value().storage[0].data(),
+          static_cast<size_t>(a.value().weight_bytes)) == 0);
+  const Matrix& m = a.value().layers[2].gate_up;
+  double squares = 0;
+  for (int64_t i = 0; i < m.rows * m.cols; ++i) {
+    const double x = static_cast<float>(static_cast<const memory::Bf16*>(m.data)[i]);
+    REQUIRE(std::isfinite(x));
+    squares += x * x;
+  }
+  CHECK(squares / static_cast<double>(m.rows) == Approx(1.0).epsilon(0.1));
+  for (int64_t i = 0; i < config.hidden_size; ++i) {
+    CHECK(std::fabs(a.value().final_norm.as<float>()[i] - 1.f) <= 0.1f);
+  }
+  auto* table = dynamic_cast<memory::HostRowStore*>(a.value().tables[1].get());
+  REQUIRE(table != nullptr);
+  const int64_t values = table->geometry().rows * table->geometry().row_width;
+  squares = 0;
+  for (int64_t i = 0; i < values; ++i) {
+    const double x = static_cast<float>(static_cast<const memory::Bf16*>(table->values())[i]);
+    squares += x * x;
+  }
+  CHECK(squares / static_cast<double>(values) == Approx(1.0).epsilon(0.02));
+  CHECK(static_cast<int64_t>(a.value().token_map.canonical.size()) == config.vocab_size);
+}
+
+}  // namespace
+}  // namespace engram::engine
