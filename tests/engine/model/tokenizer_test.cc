@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/model/utf8.h"
+#include "tests/support/golden_text.h"
 
 namespace engram::engine {
 namespace {
@@ -56,6 +57,69 @@ TEST_CASE("a byte tokenizer gives every byte back", "[tokenizer]") {
   CHECK(tokenizer->encode("a\xC3\xA9", true) == std::vector<int32_t>{97, 0xC3, 0xA9});
   CHECK(tokenizer->decode({97, 0xC3, 0xA9, 999}, true) == "aé");
   CHECK(tokenizer->decode({0xC3}, true) == "\uFFFD");
+}
+
+// Long words must not take quadratic time, whatever merges they have: these would take hours.
+TEST_CASE("megabytes without a cut are encoded in time n log n", "[tokenizer]") {
+  const std::unique_ptr<Tokenizer> tokenizer = load("configs/demo");
+  for (const std::string unit : {" ", "a", "ab", "\u4e2d\u6587", "the", "=", "\xff"}) {
+    for (const size_t megabytes : {1, 4}) {
+      std::string text;
+      while (text.size() < megabytes << 20) {
+        text += unit;
+      }
+      const std::vector<int32_t> ids = tokenizer->encode(text, false);
+      CAPTURE(unit, megabytes);
+      CHECK(ids.size() <= 3 * text.size());
+      CHECK(tokenizer->decode(ids, false) == replace_invalid_utf8(text));
+    }
+  }
+}
+
+TEST_CASE("pieces decoded one by one are the text decoded at once", "[tokenizer]") {
+  const uint32_t seed = 7;
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  for (const std::string name : {"gpt2", "llama3", "qwen", "deepseek3", "o200k", "checkpoint"}) {
+    const std::string path = "tests/golden/tokenizer/" + name + ".json";
+    memory::Result<std::unique_ptr<Tokenizer>> parsed = parse_tokenizer(tests::read_text(path), "");
+    REQUIRE(parsed.ok());
+    const Tokenizer& tokenizer = *parsed.value();
+    int64_t wrong = 0;
+    for (int round = 0; round < 100000; ++round) {
+      const bool skip_special = random() % 2 == 0;
+      IncrementalDecoder decoder(tokenizer, skip_special);
+      std::vector<int32_t> ids(1 + random() % 12);
+      std::string pieces;
+      for (int32_t& id : ids) {
+        // Half of them among the tokens of single bytes, which rarely end with a character.
+        const uint32_t range =
+            random() % 2 == 0 ? 260 : static_cast<uint32_t>(tokenizer.size()) + 1;
+        id = static_cast<int32_t>(random() % range);
+        const std::string piece = decoder.push(id);
+        wrong += is_valid_utf8(piece) ? 0 : 1;
+        pieces += piece;
+      }
+      pieces += decoder.flush();
+      wrong += pieces == tokenizer.decode(ids, skip_special) ? 0 : 1;
+    }
+    CAPTURE(name);
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("a character comes out with its last byte, not before", "[tokenizer]") {
+  const std::unique_ptr<Tokenizer> tokenizer = make_byte_tokenizer(256);
+  IncrementalDecoder decoder(*tokenizer, false);
+  CHECK(decoder.push(0xF0) == "");
+  CHECK(decoder.push(0x9F) == "");
+  CHECK(decoder.push(0x98) == "");
+  CHECK(decoder.push(0x80) == "\U0001f600");
+  CHECK(decoder.push(0xE6) == "");
+  CHECK(decoder.push('a') == "\uFFFDa");
+  CHECK(decoder.push(0xE6) == "");
+  CHECK(decoder.flush() == "\uFFFD");
+  CHECK(decoder.flush() == "");
 }
 
 TEST_CASE("a directory without tokenizer.json is NOT_FOUND", "[tokenizer]") {
