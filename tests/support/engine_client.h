@@ -108,6 +108,11 @@ inline std::shared_ptr<CollectingSink> submit(engine::Engine& engine, engine::Re
   return sink;
 }
 
+inline std::string numbered(const char* prefix, int64_t number) {
+  std::string name(prefix);
+  return name.append(std::to_string(number));
+}
+
 inline engine::Request greedy_request(
     std::string id, std::vector<int32_t> prompt, int64_t max_tokens) {
   engine::Request request;

@@ -1,0 +1,380 @@
+// What must not change an output: chunking, prefix hits, neighbours, preemption, how rows are
+// fetched. Equality is of bits, of ids and of every log-probability: the CPU's ops compute a row
+// from that row alone.
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/model/ngram.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/edited_checkpoint.h"
+#include "tests/support/engine_client.h"
+#include "tests/support/temp_directory.h"
+
+namespace engram::engine {
+namespace {
+
+using tests::CollectingSink;
+using tests::RequestResult;
+
+EngineOptions options(const std::string& model) {
+  EngineOptions o;
+  o.model = model;
+  o.device = std::string("cpu");
+  o.threads = 2;
+  o.max_num_seqs = 8;
+  o.max_num_batched_tokens = 64;
+  o.kv_cache_bytes = 8 << 20;
+  o.max_model_len = 256;
+  return o;
+}
+
+std::vector<int32_t> random_ids(std::mt19937_64& random, size_t size) {
+  std::vector<int32_t> ids;
+  // Ids of one small set, so that n-grams and prefixes repeat.
+  for (size_t i = 0; i < size; ++i) ids.push_back(static_cast<int32_t>(random() % 40));
+  return ids;
+}
+
+// Some greedy, some drawn; all with log-probabilities of everything.
+std::vector<Request> mixed_requests(uint64_t seed, int count) {
+  std::mt19937_64 random(seed);
+  std::vector<Request> requests;
+  for (int i = 0; i < count; ++i) {
+    Request r = tests::greedy_request(
+        tests::numbered("r", static_cast<int64_t>(i)), random_ids(random, 1 + random() % 90),
+        1 + static_cast<int64_t>(random() % 40));
+    if (i % 2 == 1) {
+      r.sampling.temperature = 0.9f;
+      r.sampling.top_p = 0.95f;
+      r.sampling.top_k = 50;
+      r.sampling.seed = seed + static_cast<uint64_t>(i);
+      r.sampling.repetition_penalty = 1.1f;
+      r.sampling.frequency_penalty = 0.1f;
+    }
+    r.sampling.logprobs = 3;
+    r.sampling.prompt_logprobs = 2;
+    requests.push_back(std::move(r));
+  }
+  return requests;
+}
+
+std::vector<RequestResult> run_all(Engine& engine, const std::vector<Request>& requests) {
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (const Request& r : requests) sinks.push_back(tests::submit(engine, r));
+  std::vector<RequestResult> results;
+  for (const std::shared_ptr<CollectingSink>& sink : sinks) results.push_back(sink->wait());
+  return results;
+}
+
+std::vector<RequestResult> run_all(const EngineOptions& o, const std::vector<Request>& requests) {
+  return run_all(*tests::start_engine(o), requests);
+}
+
+std::vector<RequestResult> run_alone(const EngineOptions& o, const std::vector<Request>& requests) {
+  const std::unique_ptr<Engine> engine = tests::start_engine(o);
+  std::vector<RequestResult> results;
+  for (const Request& r : requests) results.push_back(tests::submit(*engine, r)->wait());
+  return results;
+}
+
+bool same_bits(const std::vector<PositionLogprobs>& a, const std::vector<PositionLogprobs>& b) {
+  const auto same_top = [](const TopLogprob& x, const TopLogprob& y) {
+    return x.id == y.id && x.logprob == y.logprob;
+  };
+  const auto same = [&](const PositionLogprobs& x, const PositionLogprobs& y) {
+    return x.id == y.id && x.logprob == y.logprob && x.rank == y.rank &&
+           std::ranges::equal(x.top, y.top, same_top);
+  };
+  return std::ranges::equal(a, b, same);
+}
+
+void check_same(const std::vector<RequestResult>& got, const std::vector<RequestResult>& expected) {
+  REQUIRE(got.size() == expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    CAPTURE(i, got[i].status.to_string());
+    REQUIRE(got[i].status.ok());
+    REQUIRE(got[i].choices.size() == expected[i].choices.size());
+    for (size_t c = 0; c < got[i].choices.size(); ++c) {
+      CHECK(got[i].choices[c].ids == expected[i].choices[c].ids);
+      CHECK(got[i].choices[c].text == expected[i].choices[c].text);
+      CHECK(same_bits(got[i].choices[c].logprobs, expected[i].choices[c].logprobs));
+      CHECK(same_bits(got[i].choices[c].prompt_logprobs, expected[i].choices[c].prompt_logprobs));
+    }
+  }
+}
+
+struct Model {
+  const char* name;
+  const char* dtype;
+};
+constexpr Model kModels[] = {
+    {"tiny-engram", "float32"},
+    {"tiny-engram", "bfloat16"},
+    {"tiny-engram-bias", "float32"},
+    {"tiny-dense", "float32"}};
+
+EngineOptions options(const Model& model) {
+  EngineOptions o = options(tests::checkpoint_directory(model.name));
+  o.dtype = model.dtype;
+  return o;
+}
+
+// What every engine must look like once all its requests ended.
+void check_idle(Engine& engine) {
+  const EngineStats stats = engine.stats();
+  CHECK(stats.running == 0);
+  CHECK(stats.waiting == 0);
+  CHECK(stats.kv_pages_free == stats.kv_pages_total);
+}
+
+}  // namespace
+
+TEST_CASE("invariant: one token at a time, any chunk, and the whole are the same", "[invariant]") {
+  for (const Model& model : kModels) {
+    CAPTURE(model.name, model.dtype);
+    const std::vector<Request> requests = mixed_requests(1, 6);
+    EngineOptions o = options(model);
+    o.max_num_seqs = 1;
+    o.max_num_batched_tokens = 256;
+    const std::vector<RequestResult> whole = run_alone(o, requests);
+    for (const int64_t chunk : {1, 2, 5, 17, 64}) {
+      CAPTURE(chunk);
+      o.max_num_batched_tokens = chunk;
+      check_same(run_alone(o, requests), whole);
+    }
+  }
+}
+
+TEST_CASE("invariant: the page size changes nothing", "[invariant]") {
+  const std::vector<Request> requests = mixed_requests(2, 5);
+  EngineOptions o = options(kModels[0]);
+  const std::vector<RequestResult> expected = run_alone(o, requests);
+  for (const int size : {1, 3, 64}) {
+    CAPTURE(size);
+    o.block_size = size;
+    check_same(run_all(o, requests), expected);
+  }
+}
+
+TEST_CASE("invariant: a prefix hit changes nothing", "[invariant]") {
+  for (const Model& model : kModels) {
+    CAPTURE(model.name, model.dtype);
+    std::mt19937_64 random(3);
+    const std::vector<int32_t> prefix = random_ids(random, 70);
+    std::vector<Request> requests;
+    for (int i = 0; i < 6; ++i) {
+      std::vector<int32_t> prompt(prefix.begin(), prefix.begin() + 40 + 5 * i);
+      // The last ids differ, so that hits of every length up to the convolution's reach occur.
+      for (int k = 0; k < i; ++k) prompt.push_back(static_cast<int32_t>(random() % 40));
+      requests.push_back(
+          tests::greedy_request(tests::numbered("p", static_cast<int64_t>(i)), prompt, 20));
+      requests.back().sampling.logprobs = 3;
+    }
+    EngineOptions o = options(model);
+    o.enable_prefix_caching = false;
+    const std::vector<RequestResult> cold = run_alone(o, requests);
+    CHECK(cold.back().usage.cached_tokens == 0);
+    o.enable_prefix_caching = true;
+    const std::vector<RequestResult> warm = run_alone(o, requests);
+    check_same(warm, cold);
+    CHECK(warm.back().usage.cached_tokens >= 48);
+
+    // Neither another salt nor a bypass sees those pages.
+    const std::unique_ptr<Engine> engine = tests::start_engine(o);
+    tests::submit(*engine, requests[5])->wait();
+    Request other = requests[5];
+    CHECK(tests::submit(*engine, other)->wait().usage.cached_tokens >= 64);
+    other.cache_salt = std::string("salt");
+    CHECK(tests::submit(*engine, other)->wait().usage.cached_tokens == 0);
+    other.cache_salt.clear();
+    other.bypass_prefix_cache = true;
+    CHECK(tests::submit(*engine, other)->wait().usage.cached_tokens == 0);
+    check_idle(*engine);
+  }
+}
+
+TEST_CASE("invariant: the company in a batch changes no token", "[invariant]") {
+  for (const Model& model : kModels) {
+    CAPTURE(model.name, model.dtype);
+    const std::vector<Request> requests = mixed_requests(4, 12);
+    EngineOptions o = options(model);
+    const std::vector<RequestResult> alone = run_alone(o, requests);
+    check_same(run_all(o, requests), alone);
+    o.threads = 1;
+    check_same(run_all(o, requests), alone);
+  }
+}
+
+TEST_CASE("invariant: preemption changes nothing", "[invariant]") {
+  for (const Model& model : kModels) {
+    CAPTURE(model.name, model.dtype);
+    std::vector<Request> requests = mixed_requests(5, 10);
+    for (Request& r : requests) r.sampling.max_tokens = 50;
+    EngineOptions o = options(model);
+    const std::vector<RequestResult> expected = run_alone(o, requests);
+    // Pages for about two of the longest.
+    o.block_size = 4;
+    const int64_t page_bytes = model.dtype == std::string("bfloat16") ? 4096 : 8192;
+    o.kv_cache_bytes = 80 * page_bytes;
+    const std::unique_ptr<Engine> engine = tests::start_engine(o);
+    check_same(run_all(*engine, requests), expected);
+    CHECK(engine->stats().preemptions > 0);
+    check_idle(*engine);
+  }
+}
+
+TEST_CASE("invariant: how rows are fetched changes nothing", "[invariant]") {
+  const std::vector<Request> requests = mixed_requests(6, 8);
+  EngineOptions o = options(kModels[0]);
+  const std::vector<RequestResult> expected = run_all(o, requests);
+  o.ngram_fetch = std::string("sync");
+  check_same(run_all(o, requests), expected);
+  // The module does matter: without it the model is another one.
+  o.ngram_fetch = std::string("skip");
+  const std::vector<RequestResult> without = run_all(o, requests);
+  CHECK_FALSE(same_bits(without[0].choices[0].logprobs, expected[0].choices[0].logprobs));
+}
+
+TEST_CASE("invariant: random cancels give everything back", "[invariant]") {
+  for (const uint64_t seed : {1u, 2u}) {
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    std::vector<Request> requests = mixed_requests(seed, 40);
+    EngineOptions o = options(kModels[0]);
+    o.kv_cache_bytes = 40 * 16 * 2048;
+    o.max_num_seqs = 6;
+    o.max_queued_requests = 100;
+    const std::vector<RequestResult> expected = run_alone(o, requests);
+    const std::unique_ptr<Engine> engine = tests::start_engine(o);
+    std::vector<std::shared_ptr<CollectingSink>> sinks;
+    std::vector<bool> cancelled(requests.size());
+    for (size_t i = 0; i < requests.size(); ++i) {
+      sinks.push_back(tests::submit(*engine, requests[i]));
+      const size_t victim = random() % sinks.size();
+      if (random() % 2 == 0) {
+        if (random() % 2 == 0) sinks[victim]->wait_for_deltas(static_cast<int>(random() % 4));
+        engine->abort(requests[victim].id, memory::Code::kCancelled);
+        cancelled[victim] = true;
+      }
+    }
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      const RequestResult result = sinks[i]->wait();
+      const std::vector<int32_t>& ids = result.choices[0].ids;
+      const std::vector<int32_t>& all = expected[i].choices[0].ids;
+      // What was delivered before the end is the begin of the right answer.
+      REQUIRE(ids.size() <= all.size());
+      CHECK(std::equal(ids.begin(), ids.end(), all.begin()));
+      if (result.status.ok()) {
+        CHECK(ids == all);
+      } else {
+        CHECK(cancelled[i]);
+        CHECK(result.status.code() == memory::Code::kCancelled);
+        CHECK(result.choices[0].finish.reason == FinishReason::kCancelled);
+      }
+    }
+    check_idle(*engine);
+  }
+}
+
+namespace {
+
+// Rows of the first bigram column that the sequences use.
+std::set<int64_t> used_rows(
+    const memory::TableGeometry& geometry,
+    const std::function<int32_t(int32_t)>& canonical_of,
+    const std::vector<Request>& requests,
+    const std::vector<RequestResult>& results) {
+  std::set<int64_t> used;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    std::vector<int32_t> ids = requests[i].prompt_ids;
+    const std::vector<int32_t>& more = results[i].choices[0].ids;
+    ids.insert(ids.end(), more.begin(), more.end());
+    for (int32_t& id : ids) id = canonical_of(id);
+    std::vector<int64_t> rows(ids.size() * static_cast<size_t>(geometry.columns()));
+    hash_rows(geometry, ids, canonical_of(2), 0, static_cast<int64_t>(ids.size()), rows.data());
+    for (size_t t = 0; t < ids.size(); ++t) {
+      used.insert(rows[t * static_cast<size_t>(geometry.columns())]);
+    }
+  }
+  return used;
+}
+
+}  // namespace
+
+TEST_CASE("invariant: a poisoned request disturbs no other", "[invariant]") {
+  const std::string source = tests::checkpoint_directory("tiny-engram");
+  const ModelConfig config = load_config(source).value();
+  const std::vector<Request> healthy = mixed_requests(7, 10);
+  const std::vector<RequestResult> expected = run_alone(options(source), healthy);
+
+  // One token's embedding is NaN, and a row of a bigram that no healthy sequence reads.
+  constexpr int32_t kPoisonToken = 900;
+  tests::EditedCheckpoint edited = tests::EditedCheckpoint::read(source);
+  edited.at("model.embed_tokens.weight").set<uint16_t>(kPoisonToken * 64 + 5, 0x7fc0);
+  const memory::TableGeometry geometry =
+      derive_geometries(config.engram, memory::RowCodec::kBf16)[0];
+  const tests::StoredTensor& map = edited.at("model.engram_token_map");
+  const auto canonical_of = [&](int32_t id) {
+    const size_t size = static_cast<size_t>(map.shape[0]);
+    return map.get<int32_t>(static_cast<size_t>(id) < size ? static_cast<size_t>(id) : 2);
+  };
+  const std::set<int64_t> used = used_rows(geometry, canonical_of, healthy, expected);
+  std::vector<int32_t> bigram = {123, 0};
+  std::vector<int64_t> rows(static_cast<size_t>(geometry.columns()));
+  do {
+    ++bigram[1];
+    const std::vector<int32_t> canonical = {canonical_of(bigram[0]), canonical_of(bigram[1])};
+    hash_rows(geometry, canonical, canonical_of(2), 1, 2, rows.data());
+  } while (used.contains(rows[0]));
+  const std::string table =
+      tests::numbered("model.layers.", geometry.layer).append(".engram.embedding.weight");
+  edited.at(table).set<uint16_t>(static_cast<size_t>(rows[0] * geometry.row_width), 0x7fc0);
+  const tests::TempDirectory directory;
+  const std::string model = directory.file("poisoned");
+  std::filesystem::copy(source, model);
+  edited.write(model);
+
+  EngineOptions o = options(model);
+  o.max_num_seqs = 16;
+  o.max_queued_requests = 1000;
+  const std::unique_ptr<Engine> engine = tests::start_engine(o);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  std::vector<std::shared_ptr<CollectingSink>> poisoned;
+  for (size_t i = 0; i < healthy.size(); ++i) {
+    const std::string id = tests::numbered("poison", static_cast<int64_t>(i));
+    std::vector<int32_t> prompt(20, static_cast<int32_t>(i));
+    prompt.insert(prompt.end(), bigram.begin(), bigram.end());
+    if (i % 3 == 0) prompt.push_back(kPoisonToken);
+    poisoned.push_back(tests::submit(*engine, tests::greedy_request(id, prompt, 30)));
+    sinks.push_back(tests::submit(*engine, healthy[i]));
+    // All ids banned: nothing can be drawn.
+    Request nothing = tests::greedy_request(std::string(id).append("-banned"), {1, 2, 3}, 30);
+    for (int32_t banned = 0; banned < config.vocab_size; ++banned) {
+      nothing.sampling.logit_bias.emplace_back(banned, -std::numeric_limits<float>::infinity());
+    }
+    poisoned.push_back(tests::submit(*engine, nothing));
+    Request outside = tests::greedy_request(std::string(id).append("-outside"), {1, -7, 3}, 30);
+    outside.sink = std::make_shared<CollectingSink>(1);
+    CHECK(engine->submit(outside).code() == memory::Code::kInvalidArgument);
+  }
+  for (const std::shared_ptr<CollectingSink>& sink : poisoned) {
+    const RequestResult result = sink->wait();
+    CHECK(result.status.code() == memory::Code::kInternal);
+    CHECK(result.choices[0].finish.reason == FinishReason::kError);
+    CHECK(result.choices[0].ids.empty());
+  }
+  std::vector<RequestResult> got;
+  for (const std::shared_ptr<CollectingSink>& sink : sinks) got.push_back(sink->wait());
+  check_same(got, expected);
+  // Pages that held NaNs are used again.
+  check_same(run_all(*engine, healthy), expected);
+  check_idle(*engine);
+}
+
+}  // namespace engram::engine
