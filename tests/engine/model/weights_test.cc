@@ -143,7 +143,7 @@ void check_engram(const Loaded& loaded, size_t index) {
   CHECK(e.key_norm.cols == loaded.config.hidden_size);
   if (!e.conv.empty()) CHECK(e.conv.cols == loaded.config.engram.kernel_size);
 
-  auto* table = dynamic_cast<memory::HostRowStore*>(loaded.weights.tables[index].get());
+  auto* table = static_cast<memory::HostRowStore*>(loaded.weights.tables[index].get());
   REQUIRE(table != nullptr);
   const std::string values = loaded.stored(p + "embedding.weight");
   const memory::TableGeometry& g = table->geometry();
@@ -267,7 +267,7 @@ TEST_CASE("dummy weights are finite, of unit scale and the same every time", "[w
   for (int64_t i = 0; i < config.hidden_size; ++i) {
     CHECK(std::fabs(a.value().final_norm.as<float>()[i] - 1.f) <= 0.1f);
   }
-  auto* table = dynamic_cast<memory::HostRowStore*>(a.value().tables[1].get());
+  auto* table = static_cast<memory::HostRowStore*>(a.value().tables[1].get());
   REQUIRE(table != nullptr);
   const int64_t values = table->geometry().rows * table->geometry().row_width;
   squares = 0;
