@@ -121,6 +121,8 @@ void EngineLoop::loop() {
         *live_.begin()->second, memory::unavailable("the server is shutting down"),
         FinishReason::kError);
   }
+  ENGRAM_CHECK(parts_->pool->free_pages() == parts_->pool->pages());
+  ENGRAM_CHECK(parts_->prefetch->free_slots() == parts_->prefetch->slots());
 }
 
 // False: stop. New requests have been begun, `aborts` are for the caller.
@@ -212,9 +214,10 @@ void EngineLoop::step() {
   look_ahead();
   const std::span<const SampleResult> results = parts_->runner->finish();
   const int64_t waited_ns = parts_->prefetch->commit(plan);
-  commit(plan, results);
+  // Before the results are delivered: who gets the last of them may ask for statistics at once.
   new_step_seconds_.push_back(seconds_between(begin, Clock::now()));
   new_wait_seconds_.push_back(static_cast<double>(waited_ns) * 1e-9);
+  commit(plan, results);
 }
 
 std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& plan) const {
