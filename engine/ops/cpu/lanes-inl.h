@@ -56,10 +56,10 @@ HWY_INLINE void store(VF v, Bf16* p) {
       hn::DemoteTo(Halves(), hn::BitCast(ints, bits)), Halves(), reinterpret_cast<uint16_t*>(p));
 }
 
-// The first min(left, kLanes) elements at p, then zeros.
+// The first min(left, kLanes) elements at p, then zeros. REQUIRES: left > 0.
 template <typename T>
 HWY_INLINE VF load_part(const T* p, int64_t left) {
-  if (HWY_LIKELY(left >= kLanes)) return load(p);
+  if (kLanes == 1 || HWY_LIKELY(left >= kLanes)) return load(p);
   alignas(64) T buffer[kLanes] = {};
   std::memcpy(buffer, p, static_cast<size_t>(left) * sizeof(T));
   return load(buffer);
@@ -67,7 +67,7 @@ HWY_INLINE VF load_part(const T* p, int64_t left) {
 
 template <typename T>
 HWY_INLINE void store_part(VF v, T* p, int64_t left) {
-  if (HWY_LIKELY(left >= kLanes)) {
+  if (kLanes == 1 || HWY_LIKELY(left >= kLanes)) {
     store(v, p);
     return;
   }
