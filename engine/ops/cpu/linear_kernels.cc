@@ -31,8 +31,12 @@ constexpr int kLanes = memory::HWY_NAMESPACE::kFloatLanes;
 constexpr int kStrips = 16 / kLanes;
 // Two accumulators per row beside two weights and an input: 32 registers hold 12 rows, 16 hold 6.
 constexpr int kRows = (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 12 : 6;
-// Distance of the software prefetch within the forward stream of panels.
-constexpr int64_t kAheadBytes = 4096;
+// Panels are one forward stream. Each line is asked for twice: early into the second cache, past
+// the page where the hardware stops looking ahead, then into the first. Measured best of 0.5 to
+// 16 KiB on one core of Emerald Rapids, 1 to 8 rows: 0.96 to 0.75 of a plain read loop, against
+// 0.71 to 0.45 without.
+constexpr int64_t kFarBytes = 8192;
+constexpr int64_t kNearBytes = 2048;
 
 struct Bf16Panel {
   static constexpr int64_t kBytes = 2;
@@ -70,6 +74,15 @@ struct F32Panel {
   }
 };
 
+template <int64_t kStep>
+HWY_INLINE void prefetch_lines(const char* panel, int64_t k) {
+  for (int64_t line = 0; line < kStep; line += 64) {
+    const char* at = panel + k * kStep + line;
+    __builtin_prefetch(at + kFarBytes, 0, 2);
+    hwy::Prefetch(at + kNearBytes);
+  }
+}
+
 // c[R][32] (+)= x[R][kInputs] * panel, over `width` inputs; `start` begins at zero.
 template <int R, typename Panel>
 HWY_INLINE void multiply_strip(
@@ -86,12 +99,7 @@ HWY_INLINE void multiply_strip(
     V w_low;
     V w_high;
     panel.load(k, strip, w_low, w_high);
-    if constexpr (Panel::kPrefetch) {
-      hwy::Prefetch(panel.data + k * 32 * Panel::kBytes + kAheadBytes);
-      if constexpr (Panel::kBytes == 4) {
-        hwy::Prefetch(panel.data + k * 32 * Panel::kBytes + kAheadBytes + 64);
-      }
-    }
+    if constexpr (Panel::kPrefetch) prefetch_lines<32 * Panel::kBytes>(panel.data, k);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V value = hn::Set(d, x[r * kInputs + k]);

@@ -18,7 +18,6 @@
 namespace engram::engine::cpu {
 
 constexpr int64_t kInputs = 256;  // inputs of a packed block
-constexpr int64_t kMaxBlockRows = 12;
 constexpr int64_t kChunkRows = 516;  // rows of x that are packed at a time
 constexpr int64_t kGroupPanels = 4;  // panels that share one pass over packed rows
 
