@@ -2,7 +2,7 @@
 //
 // Included once per target by the kernel files (Highway's foreach_target), hence no #pragma once.
 // A vector that hangs over the end of a row is padded with zeros, so every element of a row goes
-// through the same instructions wherever the row lies.
+// through the same instructions wherever the row lies. The lowest target has one lane.
 #if defined(ENGRAM_ENGINE_OPS_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ENGRAM_ENGINE_OPS_CPU_LANES_INL_H_
 #undef ENGRAM_ENGINE_OPS_CPU_LANES_INL_H_

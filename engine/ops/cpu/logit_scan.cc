@@ -19,7 +19,7 @@ static_assert(kScanPadding >= kLanes);
 
 // The tail is padded with -inf, which adds nothing to any result.
 HWY_INLINE VF load_padded(const float* row, int64_t left) {
-  if (HWY_LIKELY(left >= kLanes)) return load(row);
+  if (kLanes == 1 || HWY_LIKELY(left >= kLanes)) return load(row);
   alignas(64) float buffer[kLanes];
   std::fill_n(buffer, kLanes, kNone);
   std::copy_n(row, left, buffer);
