@@ -1,5 +1,7 @@
 #include "tests/support/op_rig.h"
 
+#include <hwy/highway.h>
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -44,7 +46,13 @@ double read(DType dtype, const uint8_t* from) {
 }  // namespace
 
 std::vector<Backend> backends() {
-  return {{"cpu", 1}, {"cpu", 3}};
+  hwy::SetSupportedTargetsForTest(0);
+  const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
+  std::vector<Backend> list = {{"cpu", 1}, {"cpu", 3}};
+  for (int64_t lesser = all & (all - 1); lesser != 0; lesser &= lesser - 1) {
+    list.push_back({"cpu", 2, lesser & -lesser});
+  }
+  return list;
 }
 
 double rounded(double value, DType dtype) {
@@ -88,8 +96,10 @@ std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages) {
 OpRig::OpRig(const Backend& backend) {
   ENGRAM_CHECK(backend.name == "cpu");
   device_ = memory::make_cpu_device(backend.threads);
+  hwy::SetSupportedTargetsForTest(backend.simd);
+  // Of linear layers, which have a test of their own, only the vocabulary's width is needed.
   const engine::OpsLimits limits{
-      .max_tokens = 2048, .max_cols = 8192, .max_rows = 200'000, .max_context = 8192};
+      .max_tokens = 16, .max_cols = 16, .max_rows = 160'000, .max_context = 8192};
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cpu_ops(*device_, limits);
   ENGRAM_CHECK(ops.ok());
   ops_ = std::move(ops).value();

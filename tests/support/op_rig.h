@@ -23,8 +23,10 @@ using reference::Rows;
 struct Backend {
   std::string name;
   int threads = 1;
+  int64_t simd = 0;  // Highway's bit of the vector target; 0: the best
 };
-// "cpu" alone and with more threads than a small machine has cores.
+// "cpu" with one thread, with more threads than a small machine has cores, and on each lesser
+// vector target of the machine.
 std::vector<Backend> backends();
 
 // What a float becomes in this dtype.
@@ -57,6 +59,7 @@ class TestBatch {
 // Pages in an order that has nothing to do with the positions.
 std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages);
 
+// One backend at a time: the vector target is the process's.
 class OpRig {
  public:
   explicit OpRig(const Backend& backend);

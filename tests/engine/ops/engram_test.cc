@@ -56,7 +56,7 @@ TEST_CASE("gate and convolution reproduce the published numbers", "[ops]") {
   const Rows value = times_transposed(e, golden_tensor(5, 4, 6, false));
   const Rows conv = golden_tensor(10, 8, 4, false);
   for (const Backend& backend : backends()) {
-    CAPTURE(backend.name, backend.threads);
+    CAPTURE(backend.name, backend.threads, backend.simd);
     OpRig rig(backend);
     const auto put = [&](const Rows& x) { return rig.put(x, DType::kF32); };
     const View gates = rig.filled(DType::kF32, 5, 2, 0.0);
@@ -99,7 +99,9 @@ TEST_CASE("engram_gate matches the float64 reference", "[ops]") {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
       for (const GateShape s : kShapes) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), s.tokens, s.streams);
+        CAPTURE(
+            backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), s.tokens,
+            s.streams);
         CAPTURE(s.width);
         const int64_t cols = s.streams * s.width;
         const Rows fused = random_rows(random, dtype, s.tokens, cols + s.width, 0.7);
@@ -215,7 +217,9 @@ TEST_CASE("short_conv matches float64, bit for bit in any chunks", "[ops]") {
   for (const Backend& backend : backends()) {
     for (const DType dtype : kActivations) {
       for (const ConvShape& s : kShapes) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), s.streams, s.width);
+        CAPTURE(
+            backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), s.streams,
+            s.width);
         CAPTURE(s.taps, s.dilation);
         OpRig rig(backend);
         const int64_t cols = s.streams * s.width;
@@ -236,7 +240,7 @@ TEST_CASE("short_conv matches float64, bit for bit in any chunks", "[ops]") {
           CAPTURE(chunk);
           CHECK(rig.bytes(run_conv(rig, dtype, s, weights, u, h, chunk, true)) == bits);
         }
-        OpRig other({"cpu", 2});
+        OpRig other({"cpu", 2, backend.simd});
         CHECK(other.bytes(run_conv(other, dtype, s, weights, u, h, 20, false)) == bits);
       }
     }

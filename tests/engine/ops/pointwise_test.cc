@@ -29,7 +29,9 @@ TEST_CASE("rms_norm matches the float64 reference", "[ops]") {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
       for (const Shape shape : kShapes) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), shape.rows, shape.cols);
+        CAPTURE(
+            backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), shape.rows,
+            shape.cols);
         const Rows x = random_rows(random, dtype, shape.rows, shape.cols, 2.0);
         const Rows weight = random_rows(random, DType::kF32, 1, shape.cols, 1.0);
         const Rows expected = reference::rms_norm(x, weight, kEps);
@@ -50,7 +52,7 @@ TEST_CASE("rms_norm reads and writes column ranges", "[ops]") {
   for (const Backend& backend : backends()) {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
-      CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype));
+      CAPTURE(backend.name, backend.threads, backend.simd, memory::dtype_name(dtype));
       const Rows x = random_rows(random, dtype, 5, 100, 1.0);
       const Rows weight = random_rows(random, DType::kF32, 1, 37, 1.0);
       const View wide = rig.filled(dtype, 5, 100, 3.0);
@@ -74,7 +76,9 @@ TEST_CASE("add_rms_norm is add followed by rms_norm, bit for bit", "[ops]") {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
       for (const Shape shape : kShapes) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), shape.rows, shape.cols);
+        CAPTURE(
+            backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), shape.rows,
+            shape.cols);
         const Rows h = random_rows(random, dtype, shape.rows, shape.cols, 1.0);
         const Rows x = random_rows(random, dtype, shape.rows, shape.cols, 1.0);
         const View w = rig.put(random_rows(random, DType::kF32, 1, shape.cols, 1.0), DType::kF32);
@@ -101,7 +105,9 @@ TEST_CASE("silu_mul matches the float64 reference", "[ops]") {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
       for (const Shape shape : kShapes) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), shape.rows, shape.cols);
+        CAPTURE(
+            backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), shape.rows,
+            shape.cols);
         const Rows x = random_rows(random, dtype, shape.rows, 2 * shape.cols, 4.0);
         const View out = rig.filled(dtype, shape.rows, shape.cols, 7.0);
         rig.ops().silu_mul(rig.stream(), rig.put(x, dtype), out);
@@ -138,7 +144,7 @@ TEST_CASE("gather_rows copies rows exactly", "[ops]") {
     OpRig rig(backend);
     for (const DType dtype : kActivations) {
       for (const int64_t count : {0, 1, 7, 300}) {
-        CAPTURE(backend.name, backend.threads, memory::dtype_name(dtype), count);
+        CAPTURE(backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), count);
         const Rows x = random_rows(random, dtype, 41, 130, 1.0);
         std::vector<int32_t> rows(static_cast<size_t>(count));
         for (int32_t& r : rows) r = static_cast<int32_t>(random() % 41);
@@ -251,7 +257,7 @@ TEST_CASE("rope_append rotates queries and files keys and values", "[ops]") {
       {14, 2, 64, 16, false}, {4, 4, 128, 16, true}, {3, 1, 10, 4, true}, {2, 2, 2, 1, false}};
   for (const Backend& backend : backends()) {
     OpRig rig(backend);
-    CAPTURE(backend.name, backend.threads);
+    CAPTURE(backend.name, backend.threads, backend.simd);
     for (const DType dtype : kActivations) {
       for (const RopeCase& c : kCases) check_rope(rig, random, c, dtype);
     }

@@ -108,7 +108,7 @@ TEST_CASE("temperature 0 takes the largest logit, the lowest id among equals", "
   for (const Backend& backend : backends()) {
     OpRig rig(backend);
     for (const int64_t vocab : {1, 2, 15, 16, 17, 1000, 151'936}) {
-      CAPTURE(backend.threads, vocab);
+      CAPTURE(backend.threads, backend.simd, vocab);
       Rows logits = random_rows(random, DType::kF32, 3, vocab, 2.0);
       const int64_t low = static_cast<int64_t>(random() % static_cast<uint64_t>(vocab));
       const int64_t high =
@@ -203,9 +203,10 @@ Case random_case(std::mt19937_64& random, int64_t vocab) {
 
 TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling]") {
   std::mt19937_64 random(kSeed);
-  CAPTURE(kSeed);
-  OpRig rig({"cpu", 3});
+  const std::vector<Backend> all = backends();
   for (int round = 0; round < 150; ++round) {
+    const Backend& backend = all[static_cast<size_t>(round) % all.size()];
+    OpRig rig(backend);
     const int64_t vocab = 2 + static_cast<int64_t>(random() % (round % 5 == 0 ? 3000 : 40));
     Case c = random_case(random, vocab);
     c.row.top_k = std::min<int32_t>(c.row.top_k, static_cast<int32_t>(vocab));
@@ -215,7 +216,7 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
     c.row.generated_ids = c.generated;
     const Rows logits = random_rows(random, DType::kF32, 1, vocab, 2.5);
     const std::vector<double> p = oracle(logits.values, c.row);
-    CAPTURE(round, vocab, c.row.temperature, c.row.top_p, c.row.top_k, c.row.min_p);
+    CAPTURE(backend.simd, round, vocab, c.row.temperature, c.row.top_p, c.row.top_k, c.row.min_p);
 
     constexpr int kDraws = 1500;
     std::vector<SampleRow> rows(kDraws, c.row);
