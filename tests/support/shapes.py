@@ -6,6 +6,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "ref
 
 from make_checkpoint import ENGRAM, FAMILY, GQA  # noqa: E402
 
+LLAMA = {**GQA, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False, "mlp_bias": False,
+         "num_hidden_layers": 3}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
 
 SHAPES = {
@@ -20,4 +22,20 @@ SHAPES = {
         **FAMILY, **{k: v for k, v in GQA.items() if k not in ("head_dim", "rope_theta", "rope_scaling")}, **ENGRAM,
         "rope_parameters": YARN, "engram_kernel_size": 3, "engram_conv_dilation": 2, "engram_layer_ids": [1],
         "tie_word_embeddings": True, "make": {"tokens": 512, "table": "F32"}},
+    # For golden/make_hf_golden.py: published backbones, computed by their publisher's library. That library replaces
+    # the factor of yarn by the ratio of the two context lengths, so here they agree.
+    "hf-llama3": {
+        **LLAMA, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 224,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                         "original_max_position_embeddings": 64}, "make": {"tokens": 512}},
+    "hf-llama-bias": {
+        **LLAMA, "attention_bias": True, "tie_word_embeddings": True,
+        "rope_scaling": {"rope_type": "linear", "factor": 2.5}, "make": {"tokens": 500}},
+    "hf-llama-yarn": {
+        **LLAMA, "num_key_value_heads": 1, "rms_norm_eps": 1e-5, "max_position_embeddings": 256,
+        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        "make": {"tokens": 512}},
+    "hf-qwen3": {
+        **GQA, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": False, "head_dim": 32,
+        "num_hidden_layers": 3, "rope_theta": 1000000.0, "tie_word_embeddings": True, "make": {"tokens": 512}},
 }

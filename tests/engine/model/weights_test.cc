@@ -191,7 +191,8 @@ void check_everything(const std::string& directory) {
 TEST_CASE("every tensor of every checkpoint reaches its place", "[weights]") {
   for (const char* name :
        {"tiny-dense", "tiny-engram", "tiny-engram-fp8", "tiny-llama3-rope", "tiny-qwen3-engram",
-        "tiny-engram-bias", "tiny-engram-yarn", "tiny-engram-f16", "tiny-engram-f32"}) {
+        "tiny-engram-bias", "tiny-engram-yarn", "tiny-engram-f16", "tiny-engram-f32",
+        "hf-llama-bias", "hf-qwen3"}) {
     check_everything(tests::checkpoint_directory(name));
   }
   check_everything(tests::demo_directory());
