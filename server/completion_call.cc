@@ -198,6 +198,7 @@ void CompletionCall::prepared(const CallError& error) {
     } else if (!error.ok()) {
       record_.rejected = rejection_of(error);
       error_ = error;
+      replies_.reset();  // a refused call gets its status and nothing else
       if (!parts_.empty()) ended_before = Code::kCancelled;
     }
   }

@@ -62,11 +62,10 @@ int serve(const Options& options) {
       std::signal(SIGTERM, on_signal);
       std::signal(SIGINT, on_signal);
       std::signal(SIGPIPE, SIG_IGN);
-      log_info("listening on port " + std::to_string(server.port()) + ", loading the model");
       status = server.run(
           [&options]() -> memory::Result<std::unique_ptr<engine::Engine>> {
             if (options.engine_kind == "fake") return engine::make_fake_engine(options.fake);
-            return memory::unimplemented("this build has only --engine=fake");
+            return engine::make_engine(options.engine);
           },
           stop_signal);
     }

@@ -215,6 +215,10 @@ memory::Status Metrics::serve(const std::string& host, int port) {
   return {};
 }
 
+int Metrics::port() const {
+  return families_->exposer->GetListeningPorts().at(0);
+}
+
 void Metrics::set_engine(const engine::EngineInfo& info) {
   Labels labels = families_->model_label;
   labels.emplace("block_size", std::to_string(info.page_tokens));

@@ -22,6 +22,7 @@ class Metrics {
   // Starts the scrape port. UNAVAILABLE when it cannot be bound. `refresh` of the engine's numbers
   // happens in observe_engine(), which the server calls once a second.
   memory::Status serve(const std::string& host, int port);
+  int port() const;  // after serve()
 
   void set_engine(const engine::EngineInfo& info);
   void observe_engine(const engine::EngineStats& stats);

@@ -283,6 +283,9 @@ void add_fake_flags(Table& table, Options* o) {
       "Prompt tokens per second; 0: prefill takes no time");
   table.real("fake-step-ms", &o->fake.step_ms, parse_number, 0, 1e6, "Milliseconds of a step");
   table.integer("fake-kv-pages", &o->fake.kv_pages, parse_count, 1, kMost, "Cache pages");
+  table.real(
+      "fake-load-seconds", &o->fake.load_seconds, parse_seconds, 0, kMostSeconds,
+      "Time that loading takes");
   table.text("fake-tokenizer", &o->fake.tokenizer, "Directory with tokenizer.json; none: bytes");
 }
 

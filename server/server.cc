@@ -4,6 +4,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <grpcpp/resource_quota.h>
 #include <unistd.h>
 
@@ -47,6 +49,17 @@ std::string address_of(const std::string& host, int64_t port) {
   const bool v6 = host.find(':') != std::string::npos && host.front() != '[';
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
+
+// The library adds its plugin to every builder of a program that links it; this takes it out again.
+class WithoutReflection : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins, [](const std::unique_ptr<grpc::ServerBuilderPlugin>& plugin) {
+      return plugin->name() == "proto_server_reflection";
+    });
+  }
+};
 
 void set_arguments(const Options& options, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(options.grpc_max_recv_bytes));
@@ -181,17 +194,13 @@ Server::~Server() {
   }
 }
 
-int Server::port() const {
-  return parts_->port;
-}
-
 memory::Status Server::start() {
   Parts& p = *parts_;
   const std::string address = address_of(p.options.host, p.options.port);
   grpc::EnableDefaultHealthCheckService(true);
-  // The plugin is taken by every builder after this call.
-  if (p.options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
+  if (!p.options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   set_arguments(p.options, &builder);
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &p.port);
   for (const std::unique_ptr<grpc::Service>& service : p.services) {
@@ -210,6 +219,12 @@ memory::Status Server::start() {
     ENGRAM_RETURN_IF_ERROR(
         p.metrics.serve(p.options.metrics_host, static_cast<int>(p.options.metrics_port)));
   }
+  LogFields ports = {{"address", address_of(p.options.host, p.port)}};
+  if (p.options.metrics) {
+    const std::string metrics = address_of(p.options.metrics_host, p.metrics.port());
+    ports.emplace_back("metrics", "http://" + metrics + "/metrics");
+  }
+  log_line(LogLevel::kInfo, "listening", ports);
   if (p.options.grpc_self_ping > 0) p.pinger = std::thread([&p] { p.ping_loop(); });
   const std::string& host = p.options.host;
   if (host != "127.0.0.1" && host != "localhost" && host != "::1") {

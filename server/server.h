@@ -22,7 +22,6 @@ class Server {
   // Listens, with every service NOT_SERVING until the engine is there. UNAVAILABLE names the
   // address that is taken.
   memory::Status start();
-  int port() const;
 
   // Loads, then serves until `stop_requested` is true; returns after the drain. The error of the
   // factory if the model cannot be loaded.

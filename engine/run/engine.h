@@ -210,7 +210,8 @@ struct FakeEngineOptions {
   int64_t max_num_seqs = 256;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
   int64_t max_model_len = 32768;
-  std::string tokenizer;  // directory; empty: ids are bytes
+  std::string tokenizer;    // directory; empty: ids are bytes
+  double load_seconds = 0;  // time that make_fake_engine() takes
 };
 memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);
 

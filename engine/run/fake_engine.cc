@@ -409,6 +409,7 @@ class FakeEngine : public Engine {
 }  // namespace
 
 Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options) {
+  std::this_thread::sleep_for(duration<double>(options.load_seconds));
   std::unique_ptr<Tokenizer> tokenizer = make_byte_tokenizer(kByteVocabulary);
   if (!options.tokenizer.empty()) {
     Result<std::unique_ptr<Tokenizer>> loaded = load_tokenizer(options.tokenizer);
