@@ -57,11 +57,11 @@ int serve(const Options& options) {
   memory::Status status;
   {
     Server server(options);
+    std::signal(SIGTERM, on_signal);
+    std::signal(SIGINT, on_signal);
+    std::signal(SIGPIPE, SIG_IGN);
     status = server.start();
     if (status.ok()) {
-      std::signal(SIGTERM, on_signal);
-      std::signal(SIGINT, on_signal);
-      std::signal(SIGPIPE, SIG_IGN);
       status = server.run(
           [&options]() -> memory::Result<std::unique_ptr<engine::Engine>> {
             if (options.engine_kind == "fake") return engine::make_fake_engine(options.fake);

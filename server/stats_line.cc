@@ -20,15 +20,6 @@ void log_engine(const engine::EngineInfo& info, double load_seconds) {
        {"max_num_batched_tokens", info.max_num_batched_tokens},
        {"kv_pages", info.kv_pages},
        {"page_tokens", int64_t{info.page_tokens}}});
-  if (!info.table_placement.empty()) log_info("n-gram tables: " + info.table_placement);
-  const double tokens = static_cast<double>(info.kv_pages) * info.page_tokens;
-  char text[160];
-  std::snprintf(
-      text, sizeof(text),
-      "KV cache size: %.0f tokens. Maximum concurrency for %lld tokens per request: %.2fx", tokens,
-      static_cast<long long>(info.max_model_len),
-      tokens / static_cast<double>(std::max<int64_t>(1, info.max_model_len)));
-  log_info(text);
 }
 
 void StatsLine::observe(const engine::EngineStats& stats) {
