@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "engine/ops/cpu/cpu_ops.h"
@@ -11,10 +12,6 @@ using memory::CpuWorkers;
 
 // From here on widening a panel once costs less than widening it for every block of rows.
 constexpr int64_t kBlockedFromRows = 33;
-// A streaming part should last some microseconds, and there should be enough of them to even out
-// what else runs on the cores.
-constexpr int64_t kPartBytes = 128 << 10;
-
 // Runs items [0, count) over the workers: item(worker, i), `worker` below threads().
 template <typename F>
 void for_each_item(CpuWorkers& workers, int64_t count, const F& item) {
@@ -24,16 +21,34 @@ void for_each_item(CpuWorkers& workers, int64_t count, const F& item) {
   });
 }
 
+// The same, but each worker goes forward through a range of its own, and helps the others when it
+// is done: what it prefetches is what it reads next.
+template <typename F>
+void for_each_in_ranges(CpuWorkers& workers, int64_t count, const F& item) {
+  struct alignas(64) Range {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  constexpr int64_t kMaxRanges = 64;
+  const int64_t ranges = std::min<int64_t>({count, workers.threads(), kMaxRanges});
+  std::array<Range, kMaxRanges> range;
+  for (int64_t r = 0; r < ranges; ++r) {
+    range[static_cast<size_t>(r)].next = r * count / ranges;
+    range[static_cast<size_t>(r)].end = (r + 1) * count / ranges;
+  }
+  workers.run(std::min<int64_t>(count, workers.threads()), [&](int64_t worker) {
+    for (int64_t turn = 0; turn < ranges; ++turn) {
+      Range& r = range[static_cast<size_t>((worker + turn) % ranges)];
+      for (int64_t i = r.next.fetch_add(1); i < r.end; i = r.next.fetch_add(1)) item(i);
+    }
+  });
+}
+
 void linear_streaming(
     CpuWorkers& workers, const Matrix& w, const float* packed, View x, View bias, View y) {
   const RowBlocks blocks(x.rows, x.cols);
-  const int64_t panels = panel_count(w.rows);
-  const int64_t panel_bytes = kPanelRows * w.cols * memory::dtype_bytes(w.dtype);
-  const int64_t part_panels = std::max<int64_t>(1, kPartBytes / panel_bytes);
-  const int64_t parts = (panels + part_panels - 1) / part_panels;
-  for_each_item(workers, parts, [&](int64_t, int64_t part) {
-    const int64_t first = part * part_panels;
-    multiply_streaming(w, first, std::min(first + part_panels, panels), packed, blocks, bias, y);
+  for_each_in_ranges(workers, panel_count(w.rows), [&](int64_t panel) {
+    multiply_streaming(w, panel, panel + 1, packed, blocks, bias, y);
   });
 }
 
