@@ -16,7 +16,8 @@ namespace engram::memory {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
-constexpr int64_t kMapThreshold = int64_t{4} << 20;  // smaller blocks come from the heap
+constexpr int64_t kSmallPage = 4096;
+constexpr int64_t kMapThreshold = int64_t{1} << 20;  // smaller blocks come from the heap
 constexpr int64_t kAlignment = 64;
 // What must stay free beside a block: other processes, page tables, the heap.
 constexpr int64_t kReserve = int64_t{64} << 20;
@@ -24,6 +25,13 @@ constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, Linux 5.14; older he
 
 int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
+}
+
+// What a block of so many bytes takes: whole huge pages if that wastes little of it, else a tail of
+// small ones.
+int64_t mapped_size(int64_t bytes) {
+  const int64_t huge = round_up(bytes, kHugePage);
+  return huge - bytes <= bytes / 4 ? huge : round_up(bytes, kSmallPage);
 }
 
 Status exhausted(const std::string& what, int64_t bytes, int64_t available) {
@@ -37,10 +45,10 @@ void release_heap(void* data, int64_t) {
 }
 
 void release_map(void* data, int64_t bytes) {
-  ENGRAM_CHECK(munmap(data, static_cast<size_t>(round_up(bytes, kHugePage))) == 0);
+  ENGRAM_CHECK(munmap(data, static_cast<size_t>(mapped_size(bytes))) == 0);
 }
 
-// A mapping of `size` bytes (a multiple of the huge page) on a huge page boundary, or null.
+// A mapping of `size` bytes (whole pages) on a huge page boundary, or null.
 void* map_aligned(int64_t size) {
   const size_t wanted = static_cast<size_t>(size + kHugePage);
   void* raw = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -78,7 +86,7 @@ Result<Buffer> allocate_host(const std::string& what, int64_t bytes) {
     std::memset(data, 0, size);
     return Buffer(data, bytes, release_heap);
   }
-  const int64_t size = round_up(bytes, kHugePage);
+  const int64_t size = mapped_size(bytes);
   void* data = map_aligned(size);
   if (data == nullptr) return exhausted(what, bytes, available);
   // Advice only: a system without huge pages refuses it, and small pages serve as well.

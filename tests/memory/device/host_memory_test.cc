@@ -13,7 +13,8 @@ namespace {
 
 TEST_CASE("host memory is aligned and zeroed at every size", "[host_memory]") {
   for (const int64_t bytes :
-       {int64_t{1}, int64_t{64}, int64_t{1000}, int64_t{4} << 20, (int64_t{5} << 20) + 3}) {
+       {int64_t{1}, int64_t{64}, int64_t{1000}, int64_t{1} << 20, (int64_t{2} << 20) + 1,
+        int64_t{4} << 20, (int64_t{5} << 20) + 3}) {
     CAPTURE(bytes);
     Result<Buffer> buffer = allocate_host("block", bytes);
     REQUIRE(buffer.ok());
