@@ -200,22 +200,22 @@ class Parser {
     CodePoints set;
     bool single = false;
     ENGRAM_RETURN_IF_ERROR(read_member(set, single));
-    if (!single) {
-      return emit_set(fold, set, out);
-    }
-    literal = set.ranges()[0].first;
-    if (fold && literal >= 0x80) {
-      return fail("has a case-insensitive part that is not ASCII");
-    }
-    out = class_of(fold ? folded(literal) : set);
-    return {};
+    literal = single ? set.ranges()[0].first : 0;
+    return emit_set(fold, set, out);
   }
 
   memory::Status emit_set(bool fold, const CodePoints& set, std::string& out) const {
-    if (fold) {
-      return fail("has a case-insensitive class");
+    CodePoints members = set;
+    for (size_t i = 0; fold && i < set.ranges().size(); ++i) {
+      const CodePoints::Range& range = set.ranges()[i];
+      if (range.last >= 0x80) {
+        return fail("has a case-insensitive part that is not ASCII");
+      }
+      for (char32_t c = range.first; c <= range.last; ++c) {
+        members.add(folded(c));
+      }
     }
-    out = class_of(set);
+    out = class_of(members);
     return {};
   }
 

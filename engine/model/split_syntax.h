@@ -1,7 +1,7 @@
 // The regular expressions of tokenizer.json, read as Oniguruma reads them and written as RE2.
 //
 // Understood: literals, escapes, classes (nested, negated, with &&), \s \S \d \D \h \H, \p{general
-// category}, groups, (?i:ASCII literals), alternation, greedy and lazy repetition, `$`, and one
+// category}, groups, (?i:ASCII only), alternation, greedy and lazy repetition, `$`, and one
 // lookaround: the alternative \s+(?!\S) at the top level, which RE2 cannot express and which is
 // therefore taken out. Everything else is UNIMPLEMENTED, naming the pattern.
 #pragma once

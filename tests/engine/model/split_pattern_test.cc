@@ -67,6 +67,13 @@ TEST_CASE("case is ignored as Oniguruma does", "[split]") {
       std::vector<std::string>{"'s", "'S", "'\u017F", "'k", "'K", "'\u212A"});
 }
 
+TEST_CASE("case is ignored in classes too", "[split]") {
+  const SplitPattern split = compile("'(?i:[sdmt]|ll|ve|re)");
+  CHECK(
+      words(split, "'S'd'\u017F'LL'Ve'x'rE'l") ==
+      std::vector<std::string>{"'S", "'d", "'\u017F", "'LL", "'Ve", "'rE"});
+}
+
 TEST_CASE("empty matches do not stand behind another match", "[split]") {
   const SplitPattern split = compile("x*");
   std::vector<std::pair<size_t, size_t>> found;
