@@ -3,7 +3,11 @@
 // A Tokenizer is immutable after loading and may be used by many threads. Encoding is linear in
 // the text's length for bounded pre-token length and n log n at worst; it never fails: invalid
 // UTF-8 is encoded as its bytes' U+FFFD replacement, as HF does with text that was decoded
-// lossily.
+// lossily. Texts are below 2 GiB.
+//
+// Ids and texts are those of the `tokenizers` package. What is above it is left to callers: a
+// file's truncation and padding do not apply, and decoding does not clean up spaces before
+// punctuation.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +24,10 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // add_special: apply the post-processor's and tokenizer_config.json's begin/end tokens.
-  // Special tokens written out in the text become their ids.
+  // add_special: put the begin and end tokens of tokenizer.json's post-processor; where
+  // tokenizer_config.json says add_bos_token or add_eos_token, that decides (transformers 5 does
+  // the same, 4 did for Llama only), and the token is there once. Added tokens written out in the
+  // text become their ids, a begin token too: it is then there twice, as in HF.
   virtual std::vector<int32_t> encode(std::string_view text, bool add_special) const = 0;
   // Invalid UTF-8 becomes U+FFFD. Ids outside the vocabulary decode to nothing.
   virtual std::string decode(const std::vector<int32_t>& ids, bool skip_special) const = 0;
