@@ -1,0 +1,316 @@
+// Whole models through the engine, weights made up: decode at batch 1 and 8, prefill, and what the
+// Engram module costs: the same requests with rows prefetched, fetched in the step's own stream,
+// and with the module left out, in turns; its parts beside it.
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/ops/ops.h"
+#include "engine/run/engine.h"
+#include "tests/bench/bench.h"
+
+namespace engram::bench {
+namespace {
+
+using engine::Delta;
+using engine::Engine;
+using engine::EngineOptions;
+using engine::EngineStats;
+using engine::Finish;
+using engine::Matrix;
+using engine::ModelConfig;
+using engine::Ops;
+using memory::DType;
+using memory::make_view;
+using memory::View;
+
+class WaitingSink : public engine::Sink {
+ public:
+  void on_delta(Delta) override {}
+  void on_finish(int, Finish) override {}
+  void on_done(const memory::Status& status, const engine::Usage&) override {
+    const std::lock_guard<std::mutex> lock(mu_);
+    done_ = true;
+    ok_ = status.ok();
+    changed_.notify_all();
+  }
+  void wait() {
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return done_; });
+    if (ok_) return;
+    std::fprintf(stderr, "a request failed\n");
+    std::exit(1);
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  bool ok_ = false;
+};
+
+struct Sizes {
+  int64_t decode_tokens = 24;
+  int64_t prompt_tokens = 512;
+  int batch = 8;
+};
+constexpr Sizes kSmoke{.decode_tokens = 3, .prompt_tokens = 16, .batch = 2};
+
+std::unique_ptr<Engine> start(const std::string& model, const std::string& fetch, int threads) {
+  EngineOptions o;
+  o.model = model;
+  o.load_format = std::string("dummy");
+  o.device = std::string("cpu");
+  o.ngram_fetch = fetch;
+  o.threads = threads;
+  o.max_model_len = 1024;
+  o.max_num_seqs = 8;
+  o.max_num_batched_tokens = 512;
+  o.kv_cache_bytes = int64_t{256} << 20;
+  memory::Result<std::unique_ptr<Engine>> engine = engine::make_engine(o);
+  if (!engine.ok()) {
+    std::fprintf(stderr, "%s\n", engine.status().to_string().c_str());
+    std::exit(1);
+  }
+  return std::move(engine).value();
+}
+
+// `batch` requests of equal lengths at once.
+void serve(Engine& engine, int batch, int64_t prompt_tokens, int64_t max_tokens) {
+  std::vector<std::shared_ptr<WaitingSink>> sinks;
+  for (int i = 0; i < batch; ++i) {
+    engine::Request request;
+    request.id = std::to_string(i);
+    for (int64_t t = 0; t < prompt_tokens; ++t) {
+      request.prompt_ids.push_back(static_cast<int32_t>(3 + (t * 7919 + i * 31) % 250));
+    }
+    request.sampling.temperature = 0.f;
+    request.sampling.ignore_eos = true;
+    request.sampling.max_tokens = max_tokens;
+    request.bypass_prefix_cache = true;
+    sinks.push_back(std::make_shared<WaitingSink>());
+    request.sink = sinks.back();
+    if (!engine.submit(std::move(request)).ok()) std::exit(1);
+  }
+  for (const std::shared_ptr<WaitingSink>& sink : sinks) sink->wait();
+}
+
+// Weights one layer's linear operations have, without the Engram module.
+int64_t layer_weights(const ModelConfig& c) {
+  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
+  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
+  return c.hidden_size * (2 * queries + 2 * keys + 3 * c.intermediate_size);
+}
+
+int64_t engram_weights(const ModelConfig& c) {
+  return static_cast<int64_t>(c.engram.layer_ids.size()) * 2 * c.hidden_size *
+         c.engram.vector_width();
+}
+
+// What a decode step must read: every weight once, in bf16.
+int64_t step_bytes(const ModelConfig& c, bool engram) {
+  const int64_t weights = c.num_hidden_layers * layer_weights(c) + c.vocab_size * c.hidden_size +
+                          (engram ? engram_weights(c) : 0);
+  return 2 * weights;
+}
+
+// What a prompt's step must compute: behind the last attention only one token goes on.
+int64_t prefill_flops(const ModelConfig& c, int64_t tokens, bool engram) {
+  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
+  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
+  const int64_t last = c.hidden_size * (queries + 2 * keys);
+  const int64_t all =
+      (c.num_hidden_layers - 1) * layer_weights(c) + last + (engram ? engram_weights(c) : 0);
+  const int64_t attention = c.num_hidden_layers * 2 * tokens * (tokens + 1) * queries;
+  return 2 * tokens * all + attention + 2 * c.vocab_size * c.hidden_size;
+}
+
+std::string case_name(const std::string& model, const std::string& fetch, const char* what) {
+  return model + " " + fetch + ", " + what;
+}
+
+class EngineBench {
+ public:
+  EngineBench(Suite& suite, const Sizes& sizes) : suite_(suite), sizes_(sizes) {}
+
+  // Cases of a model under one way to fetch rows.
+  void add_model(const std::string& name, const std::string& directory, const std::string& fetch) {
+    const std::string key = case_name(name, fetch, "");
+    std::unique_ptr<Engine>& engine = engines_[key];
+    engine = start(directory, fetch, suite_.workers().threads());
+    const ModelConfig& c = engine->info().config;
+    const bool engram = !c.engram.layer_ids.empty() && fetch != "skip";
+    Engine* e = engine.get();
+    const int64_t tokens = sizes_.decode_tokens;
+    for (const int batch : {1, sizes_.batch}) {
+      suite_.add(
+          {.name = case_name(name, fetch, batch == 1 ? "decode, batch 1" : "decode, batch n"),
+           .bytes = tokens * step_bytes(c, engram),
+           .repeats = tokens,
+           .peak = Peak::kRead,
+           .run = [e, batch, tokens] { serve(*e, batch, 1, tokens); }});
+    }
+    suite_.add(
+        {.name = case_name(name, fetch, "prefill"),
+         .flops = prefill_flops(c, sizes_.prompt_tokens, engram),
+         .peak = Peak::kFma,
+         .run = [this, e] { serve(*e, 1, sizes_.prompt_tokens, 1); }});
+  }
+
+  void add_parts(const std::string& name);
+
+  // Figures that relate cases; after Suite::run().
+  void report_batch(const std::string& name, const std::string& fetch) const {
+    const double one = suite_.median_us(case_name(name, fetch, "decode, batch 1"));
+    const double many = suite_.median_us(case_name(name, fetch, "decode, batch n"));
+    if (one == 0 || many == 0) return;
+    std::printf(
+        "%s %s: batch 1 %.1f tokens/s, batch %d %.1f tokens/s, %.2f times\n", name.c_str(),
+        fetch.c_str(), 1e6 / one, sizes_.batch, 1e6 * sizes_.batch / many,
+        sizes_.batch * one / many);
+  }
+
+  void report_engram(const std::string& name) {
+    for (const char* what : {"decode, batch 1", "decode, batch n", "prefill"}) {
+      const double skip = suite_.median_us(case_name(name, "skip", what));
+      for (const char* fetch : {"prefetch", "sync"}) {
+        const double with = suite_.median_us(case_name(name, fetch, what));
+        if (with == 0 || skip == 0) continue;
+        std::printf(
+            "%s, %s: %s over skip %.4f of the tokens/s (%+.1f us a step)\n", name.c_str(), what,
+            fetch, skip / with, with - skip);
+      }
+    }
+    for (const char* fetch : {"prefetch", "sync"}) {
+      const auto found = engines_.find(case_name(name, fetch, ""));
+      if (found == engines_.end()) continue;
+      const EngineStats stats = found->second->stats();
+      double seconds = 0;
+      for (const double s : stats.recent_step_seconds) seconds += s;
+      double waited = 0;
+      for (const double s : stats.recent_exposed_wait_seconds) waited += s;
+      int64_t gather_ns = 0;
+      for (const EngineStats::Layer& layer : stats.layers) gather_ns += layer.gather_ns;
+      const double steps = static_cast<double>(stats.steps);
+      std::printf(
+          "%s %s: exposed wait %.5f of the step time; a step: wait %.2f us, gather %.2f us, hash "
+          "%.2f us\n",
+          name.c_str(), fetch, seconds > 0 ? waited / seconds : 0., waited / steps * 1e6,
+          static_cast<double>(gather_ns) / steps * 1e-3,
+          static_cast<double>(stats.hash_ns) / steps * 1e-3);
+    }
+  }
+
+ private:
+  Suite& suite_;
+  Sizes sizes_;
+  std::map<std::string, std::unique_ptr<Engine>> engines_;
+  std::unique_ptr<memory::Device> device_;
+  std::unique_ptr<memory::Stream> stream_;
+  std::unique_ptr<Ops> ops_;
+  std::vector<memory::Buffer> buffers_;
+};
+
+// The module's ops of one decode step, alone: all Engram layers' projections, gates, convolutions.
+void EngineBench::add_parts(const std::string& name) {
+  const ModelConfig& c = engines_.at(case_name(name, "prefetch", ""))->info().config;
+  const int64_t width = c.hidden_size;
+  const int64_t vector = c.engram.vector_width();
+  const int64_t layers = static_cast<int64_t>(c.engram.layer_ids.size());
+  if (device_ == nullptr) {
+    device_ = memory::make_cpu_device(suite_.workers().threads());
+    stream_ = device_->make_stream("parts");
+    ops_ = engine::make_cpu_ops(
+               *device_, {.max_tokens = 1, .max_cols = 4096, .max_rows = 4096, .max_context = 1024})
+               .value();
+  }
+  const auto floats = [&](int64_t rows, int64_t cols) {
+    buffers_.push_back(allocate("part", 4 * rows * cols));
+    return make_view(buffers_.back().data(), DType::kF32, rows, cols);
+  };
+  std::vector<Matrix> projections;
+  for (int64_t i = 0; i < layers; ++i) {
+    buffers_.push_back(allocate("part", ops_->matrix_bytes(DType::kBf16, 2 * width, vector)));
+    projections.push_back({buffers_.back().data(), 2 * width, vector, DType::kBf16});
+  }
+  const View rows = floats(1, vector);
+  const View key_value = floats(1, 2 * width);
+  suite_.add(
+      {.name = name + " parts, key and value projections",
+       .bytes = 2 * engram_weights(c),
+       .peak = Peak::kRead,
+       .run = [=, this] {
+         for (const Matrix& w : projections) ops_->linear(*stream_, rows, w, View(), key_value);
+         stream_->synchronize();
+       }});
+  const View h = floats(1, width);
+  const View u = floats(1, width);
+  const View norm = floats(1, width);
+  const View gates = floats(1, 1);
+  const View conv = floats(width, c.engram.kernel_size);
+  buffers_.push_back(allocate("part", 16 * 4 * width + 4096));
+  const engine::ConvLayer layer{
+      .inputs = buffers_.back().data(), .dtype = DType::kF32, .page_tokens = 16, .width = width};
+  // One token at position 15 of the only page.
+  buffers_.push_back(allocate("part", 64));
+  int32_t* numbers = buffers_.back().as<int32_t>();
+  const int32_t values[] = {0, 15, 15, 0, 0, 0, 1, 0};
+  std::copy(std::begin(values), std::end(values), numbers);
+  engine::Batch batch;
+  batch.tokens = batch.sequences = batch.max_pages = 1;
+  batch.ids = numbers;
+  batch.positions = numbers + 1;
+  batch.slots = numbers + 2;
+  batch.row_slots = numbers + 3;
+  batch.sequence_of = numbers + 4;
+  batch.token_begin = numbers + 5;
+  batch.page_table = numbers + 7;
+  const int dilation = c.engram.conv_dilation;
+  suite_.add({.name = name + " parts, gate and convolution", .run = [=, this] {
+                for (int64_t i = 0; i < layers; ++i) {
+                  ops_->engram_gate(
+                      *stream_, key_value.col_range(0, width), key_value.col_range(width, width), h,
+                      norm, norm, 1e-6f, gates, u);
+                  ops_->short_conv(*stream_, batch, u, norm, 1e-5f, conv, dilation, layer, h);
+                }
+                stream_->synchronize();
+              }});
+}
+
+int run(int argc, char** argv) {
+  const Options options = parse_options(argc, argv);
+  Suite suite(options);
+  EngineBench bench(suite, options.smoke ? kSmoke : Sizes{});
+  const std::string demo = "configs/demo";
+  std::map<std::string, std::string> engram_models = {{"demo", demo}};
+  if (!options.smoke) {
+    engram_models["engram-0.5b"] = std::string("configs/bench/engram-0.5b");
+    bench.add_model("dense-0.5b", "configs/bench/dense-0.5b", "prefetch");
+  }
+  for (const auto& [name, directory] : engram_models) {
+    for (const char* fetch : {"skip", "prefetch", "sync"}) {
+      bench.add_model(name, directory, fetch);
+    }
+    bench.add_parts(name);
+  }
+  const int status = suite.run();
+  bench.report_batch("dense-0.5b", "prefetch");
+  for (const auto& [name, directory] : engram_models) {
+    bench.report_batch(name, "prefetch");
+    bench.report_engram(name);
+  }
+  return status;
+}
+
+}  // namespace
+}  // namespace engram::bench
+
+int main(int argc, char** argv) {
+  return engram::bench::run(argc, argv);
+}
