@@ -29,12 +29,14 @@ constexpr int64_t kKvHeads = 2;
 constexpr int64_t kHeadDim = 64;
 constexpr int64_t kHidden = kHeads * kHeadDim;
 constexpr int64_t kFeedForward = 4864;
+constexpr int64_t kVocabulary = 151'936;
 constexpr int kPageTokens = 16;
 constexpr float kEps = 1e-6f;
 
 class OpsBench {
  public:
-  explicit OpsBench(Suite& suite) : suite_(suite), rig_({"cpu", suite.workers().threads()}) {}
+  explicit OpsBench(Suite& suite)
+      : suite_(suite), rig_({"cpu", suite.workers().threads()}, kVocabulary) {}
 
   void add_cases() {
     const bool smoke = suite_.options().smoke;
@@ -47,7 +49,7 @@ class OpsBench {
       }
     }
     for (const int64_t tokens : {1, 8, smoke ? 16 : 512}) add_rows(tokens);
-    for (const int64_t rows : {1, 8}) add_sampling(rows, smoke ? 1000 : 151'936);
+    for (const int64_t rows : {1, 8}) add_sampling(rows, smoke ? 1000 : kVocabulary);
   }
 
  private:

@@ -93,13 +93,13 @@ std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages) {
   return order;
 }
 
-OpRig::OpRig(const Backend& backend) {
+OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
   ENGRAM_CHECK(backend.name == "cpu");
   device_ = memory::make_cpu_device(backend.threads);
   hwy::SetSupportedTargetsForTest(backend.simd);
   // Of linear layers, which have a test of their own, only the vocabulary's width is needed.
   const engine::OpsLimits limits{
-      .max_tokens = 16, .max_cols = 16, .max_rows = 160'000, .max_context = 8192};
+      .max_tokens = 16, .max_cols = 16, .max_rows = max_vocab, .max_context = 8192};
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cpu_ops(*device_, limits);
   ENGRAM_CHECK(ops.ok());
   ops_ = std::move(ops).value();

@@ -62,7 +62,9 @@ std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages);
 // One backend at a time: the vector target is the process's.
 class OpRig {
  public:
-  explicit OpRig(const Backend& backend);
+  explicit OpRig(const Backend& backend) : OpRig(backend, 16) {}
+  // With scratch memory for sampling from so many ids.
+  OpRig(const Backend& backend, int64_t max_vocab);
 
   engine::Ops& ops() { return *ops_; }
   memory::Stream& stream() { return *stream_; }

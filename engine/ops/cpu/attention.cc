@@ -189,19 +189,36 @@ HWY_INLINE void add_values_of_rows(AttentionTile& tile, int64_t row, int64_t val
   }
 }
 
+// The tile of exactly `rows` rows, 1 <= rows <= kMost: a row alone would wait for its own sums.
+template <int kMost>
+HWY_INLINE void score_tile(AttentionTile& tile, int64_t row, int64_t rows) {
+  if (rows == kMost) {
+    score_rows<kMost>(tile, tile.q + row * tile.width, tile.weights + row * kKeys);
+  } else if constexpr (kMost > 1) {
+    score_tile<kMost - 1>(tile, row, rows);
+  }
+}
+
+template <int kMost>
+HWY_INLINE void value_tile(AttentionTile& tile, int64_t row, int64_t rows, int64_t valid) {
+  if (rows == kMost) {
+    add_values_of_rows<kMost>(tile, row, valid);
+  } else if constexpr (kMost > 1) {
+    value_tile<kMost - 1>(tile, row, rows, valid);
+  }
+}
+
 // One block of keys for the rows [begin, end) of the tile, each of which sees `valid` of them.
 HWY_NOINLINE void attend_block(AttentionTile& tile, int64_t begin, int64_t end, int64_t valid) {
-  int64_t r = begin;
-  for (; r + kScoreRows <= end; r += kScoreRows) {
-    score_rows<kScoreRows>(tile, tile.q + r * tile.width, tile.weights + r * kKeys);
+  for (int64_t r = begin; r < end; r += kScoreRows) {
+    score_tile<kScoreRows>(tile, r, std::min<int64_t>(kScoreRows, end - r));
   }
-  for (; r < end; ++r) score_rows<1>(tile, tile.q + r * tile.width, tile.weights + r * kKeys);
-  for (r = begin; r < end; ++r) {
+  for (int64_t r = begin; r < end; ++r) {
     tile.shrink[r] = weigh_row(tile.weights + r * kKeys, valid, tile.top + r, tile.sum + r);
   }
-  r = begin;
-  for (; r + kValueRows <= end; r += kValueRows) add_values_of_rows<kValueRows>(tile, r, valid);
-  for (; r < end; ++r) add_values_of_rows<1>(tile, r, valid);
+  for (int64_t r = begin; r < end; r += kValueRows) {
+    value_tile<kValueRows>(tile, r, std::min<int64_t>(kValueRows, end - r), valid);
+  }
 }
 
 // Keys and values of the positions [first, first + count) of a sequence, widened; absent keys are

@@ -223,7 +223,7 @@ TEST_CASE("short_conv matches float64, bit for bit in any chunks", "[ops]") {
         CAPTURE(s.taps, s.dilation);
         OpRig rig(backend);
         const int64_t cols = s.streams * s.width;
-        constexpr int64_t kTokens = 61;
+        constexpr int64_t kTokens = 41;
         const Rows u = random_rows(random, dtype, kTokens, cols, 0.5);
         const Rows h = random_rows(random, dtype, kTokens, cols, 1.0);
         const ConvWeights weights{
@@ -236,7 +236,7 @@ TEST_CASE("short_conv matches float64, bit for bit in any chunks", "[ops]") {
             reference::add(h, reference::short_conv(u, q, weights.conv, s.dilation));
         CHECK(reference::nmse(rig.get(whole), expected) < tolerance(dtype));
         const std::vector<uint8_t> bits = rig.bytes(whole);
-        for (const int64_t chunk : {1, 2, 3, 7, 61}) {
+        for (const int64_t chunk : {1, 3, 7, 41}) {
           CAPTURE(chunk);
           CHECK(rig.bytes(run_conv(rig, dtype, s, weights, u, h, chunk, true)) == bits);
         }

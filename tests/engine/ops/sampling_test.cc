@@ -17,6 +17,7 @@ using engine::SampleResult;
 using engine::SampleRow;
 
 constexpr uint64_t kSeed = 5772156;
+constexpr int64_t kMaxVocab = 151'936;
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 std::vector<SampleResult> sample(
@@ -106,7 +107,7 @@ TEST_CASE("philox gives the published numbers", "[sampling]") {
 TEST_CASE("temperature 0 takes the largest logit, the lowest id among equals", "[sampling]") {
   std::mt19937_64 random(kSeed);
   for (const Backend& backend : backends()) {
-    OpRig rig(backend);
+    OpRig rig(backend, kMaxVocab);
     for (const int64_t vocab : {1, 2, 15, 16, 17, 1000, 151'936}) {
       CAPTURE(backend.threads, backend.simd, vocab);
       Rows logits = random_rows(random, DType::kF32, 3, vocab, 2.0);
@@ -127,7 +128,7 @@ TEST_CASE("temperature 0 takes the largest logit, the lowest id among equals", "
 }
 
 TEST_CASE("a row without a usable number is reported and nothing is drawn", "[sampling]") {
-  OpRig rig({"cpu", 2});
+  OpRig rig({"cpu", 2}, 100);
   constexpr int64_t kVocab = 37;
   for (const float temperature : {0.f, 1.f}) {
     SampleRow row;
@@ -206,7 +207,7 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
   const std::vector<Backend> all = backends();
   for (int round = 0; round < 150; ++round) {
     const Backend& backend = all[static_cast<size_t>(round) % all.size()];
-    OpRig rig(backend);
+    OpRig rig(backend, 4000);
     const int64_t vocab = 2 + static_cast<int64_t>(random() % (round % 5 == 0 ? 3000 : 40));
     Case c = random_case(random, vocab);
     c.row.top_k = std::min<int32_t>(c.row.top_k, static_cast<int32_t>(vocab));
@@ -257,7 +258,7 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
 }
 
 TEST_CASE("draws from a wide vocabulary follow its distribution", "[sampling]") {
-  OpRig rig({"cpu", 2});
+  OpRig rig({"cpu", 2}, 5000);
   constexpr int64_t kVocab = 5000;
   constexpr int kDraws = 20'000;
   // 5000 ids in 10 classes of equal ids: class k has weight proportional to k + 1.
@@ -305,8 +306,8 @@ TEST_CASE("a draw depends on the row, the seed and the draw index alone", "[samp
     if (i % 5 == 0) rows[i].min_p = 0.02f;
     rows[i].logprobs = 3;
   }
-  OpRig one({"cpu", 1});
-  OpRig three({"cpu", 3});
+  OpRig one({"cpu", 1}, 30'000);
+  OpRig three({"cpu", 3}, 30'000);
   const auto together = sample(three, logits, rows);
   for (size_t i = 0; i < rows.size(); ++i) {
     CAPTURE(i);
@@ -327,7 +328,7 @@ TEST_CASE("a draw depends on the row, the seed and the draw index alone", "[samp
 }
 
 TEST_CASE("a flat vocabulary and a tiny temperature go through every reach", "[sampling]") {
-  OpRig rig({"cpu", 1});
+  OpRig rig({"cpu", 1}, kMaxVocab);
   constexpr int64_t kVocab = 151'936;
   Rows flat(1, kVocab);
   SampleRow row;
@@ -354,7 +355,7 @@ TEST_CASE("a flat vocabulary and a tiny temperature go through every reach", "[s
 
 TEST_CASE("log-probabilities, ranks and best lists are those of the raw logits", "[sampling]") {
   std::mt19937_64 random(kSeed);
-  OpRig rig({"cpu", 3});
+  OpRig rig({"cpu", 3}, kMaxVocab);
   for (const int64_t vocab : {1, 5, 64, 1001, 151'936}) {
     const Rows logits = random_rows(random, DType::kF32, 1, vocab, 4.0);
     std::vector<size_t> order(static_cast<size_t>(vocab));
@@ -393,7 +394,7 @@ TEST_CASE("log-probabilities, ranks and best lists are those of the raw logits",
 }
 
 TEST_CASE("equal logits share a rank and are listed by id", "[sampling]") {
-  OpRig rig({"cpu", 1});
+  OpRig rig({"cpu", 1}, 100);
   Rows logits(1, 100);
   logits.at(0, 60) = logits.at(0, 7) = 2.0;
   logits.at(0, 99) = -kInf;
@@ -414,7 +415,7 @@ TEST_CASE("equal logits share a rank and are listed by id", "[sampling]") {
 }
 
 TEST_CASE("penalties leave no trace in the next row", "[sampling]") {
-  OpRig rig({"cpu", 1});
+  OpRig rig({"cpu", 1}, 50);
   Rows logits(2, 50);
   logits.at(0, 4) = logits.at(1, 4) = 1.0;
   const std::vector<int32_t> generated(200, 4);
