@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-import time
+import sys
+import tempfile
 import unittest
 
 import harness
+
+sys.path.insert(0, os.path.join("tests", "support", "reference"))
+import tensor_file  # noqa: E402
 
 ENGRAM = os.path.join(harness.BUILD, "engram")
 
@@ -146,6 +151,73 @@ class Cli(unittest.TestCase):
                 result = subprocess.run([program, flag], stdout=subprocess.PIPE, timeout=20)
                 self.assertEqual(result.returncode, 0, (program, flag))
                 self.assertIn(b"engram", result.stdout)
+
+
+class Offline(unittest.TestCase):
+    """Commands that read a checkpoint and need no server."""
+
+    def run_engram(self, *arguments):
+        return subprocess.run([ENGRAM, *arguments], text=True, timeout=60, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+
+    def hash(self, model, *arguments):
+        result = self.run_engram("hash", "--model", model, "--json", *arguments)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_rows_are_those_of_the_golden_file(self):
+        with open("tests/golden/demo-model.json") as f:
+            prompts = json.load(f)["prompts"]
+        self.assertTrue(prompts)
+        for prompt in prompts:
+            answer = self.hash("configs/demo", "--ids", ",".join(map(str, prompt["ids"])))
+            self.assertEqual(list(answer), ["canonical_ids", "rows"])
+            self.assertEqual(len(answer["canonical_ids"]), len(prompt["ids"]))
+            self.assertEqual(list(answer["rows"]), list(prompt["rows"]))
+            for layer, golden in prompt["rows"].items():  # of the first positions
+                self.assertTrue(golden)
+                self.assertEqual(len(answer["rows"][layer]), len(prompt["ids"]))
+                self.assertEqual(answer["rows"][layer][:len(golden)], golden)
+
+    def test_text_and_its_ids_hash_alike(self):
+        # "The following" with the begin-of-text token in front.
+        self.assertEqual(self.hash("configs/demo", "--text", "The following"),
+                         self.hash("configs/demo", "--ids", "0,339,876"))
+
+    def test_wrong_input(self):
+        for arguments, code in ((["--ids", "5,x"], 2), (["--ids", "99999"], 1), ([], 2),
+                                (["--ids", "5", "--text", "x"], 2)):
+            result = self.run_engram("hash", "--model", "configs/demo", *arguments)
+            self.assertEqual(result.returncode, code, arguments)
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        result = self.run_engram("hash", "--model", "/no/such/model", "--ids", "5")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("/no/such/model", result.stderr)
+
+    def test_convert_derives_the_token_map(self):
+        with tempfile.TemporaryDirectory() as directory:
+            bare, out = os.path.join(directory, "bare"), os.path.join(directory, "out")
+            os.mkdir(bare)
+            for name in os.listdir("configs/demo"):
+                if name != "model.safetensors":
+                    shutil.copy(os.path.join("configs/demo", name), bare)
+            tensors = tensor_file.read_safetensors("configs/demo/model.safetensors")
+            del tensors["model.engram_token_map"]
+            tensor_file.write_safetensors(os.path.join(bare, "model.safetensors"), tensors)
+            result = self.run_engram("hash", "--model", bare, "--ids", "5")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("engram_token_map", result.stderr)
+            result = self.run_engram("convert", "--model", bare, "--out", out)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stdout, r"Unicode \d+\.\d")
+            ids = ",".join(str(i) for i in range(0, 8192, 7))
+            self.assertEqual(self.hash(out, "--ids", ids), self.hash("configs/demo", "--ids", ids))
+            again = self.run_engram("convert", "--model", bare, "--out", out)
+            self.assertEqual(again.returncode, 1)
+            self.assertIn("exists", again.stderr)
+            whole = self.run_engram("convert", "--model", "configs/demo", "--out", out + "2")
+            self.assertEqual(whole.returncode, 1)
+            self.assertIn("nothing to derive", whole.stderr)
 
 
 if __name__ == "__main__":
