@@ -83,13 +83,13 @@ def check_includes(report, path, text):
 
 
 def check_listed(report, sources):
-    """Every source is in the build: named in CMakeLists.txt, or a header some source includes."""
+    """Every source is in the build: named in CMakeLists.txt, or a header that some source includes."""
     cmake = (ROOT / "CMakeLists.txt").read_text()
     everything = "\n".join(p.read_text(encoding="utf-8") for p in sources)
     for path in sources:
         name = path.relative_to(ROOT).as_posix()
         if path.suffix in (".h", ".cuh"):
-            if f'"{name}"' not in everything:
+            if f'"{name}"' not in everything and name not in cmake:
                 report.error(path, 1, "included by nothing")
         else:
             stem = name.rsplit(".", 1)[0]
