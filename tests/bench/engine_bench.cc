@@ -141,8 +141,8 @@ class EngineBench {
 
   // Cases of a model under one way to fetch rows.
   void add_model(const std::string& name, const std::string& directory, const std::string& fetch) {
-    const std::string key = case_name(name, fetch, "");
-    std::unique_ptr<Engine>& engine = engines_[key];
+    if (!wanted(name)) return;
+    std::unique_ptr<Engine>& engine = engines_[case_name(name, fetch, "")];
     engine = start(directory, fetch, suite_.workers().threads());
     const ModelConfig& c = engine->info().config;
     const bool engram = !c.engram.layer_ids.empty() && fetch != "skip";
@@ -164,6 +164,11 @@ class EngineBench {
   }
 
   void add_parts(const std::string& name);
+
+  // --filter takes a model's name, whole or in part; other models are not even loaded.
+  bool wanted(const std::string& name) const {
+    return name.find(suite_.options().filter) != std::string::npos;
+  }
 
   // Figures that relate cases; after Suite::run().
   void report_batch(const std::string& name, const std::string& fetch) const {
@@ -219,6 +224,7 @@ class EngineBench {
 
 // The module's ops of one decode step, alone: all Engram layers' projections, gates, convolutions.
 void EngineBench::add_parts(const std::string& name) {
+  if (!wanted(name)) return;
   const ModelConfig& c = engines_.at(case_name(name, "prefetch", ""))->info().config;
   const int64_t width = c.hidden_size;
   const int64_t vector = c.engram.vector_width();
