@@ -17,6 +17,9 @@ constexpr int64_t kInlineTextBytes = 4096;
 // Unary answers stay below what gRPC clients accept by default (4 MiB).
 constexpr int64_t kMaxUnaryBytes = 3670016;
 
+// Of a name in the log.
+constexpr size_t kMaxNameBytes = 64;
+
 double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -103,7 +106,8 @@ CompletionCall::CompletionCall(Front& front, const v1::CompleteRequest* request,
   record_.service = "engram.v1.Completions";
   record_.method = std::move(header.method);
   record_.peer = std::move(header.peer);
-  record_.model = request->model().empty() ? front.slot.served_names()[0] : request->model();
+  record_.model = request->model().empty() ? front.slot.served_names()[0]
+                                           : cut_text(request->model(), kMaxNameBytes);
   if (is_request_id(request->request_id())) {
     record_.request_id = request->request_id();
   } else if (is_request_id(header.request_id)) {
@@ -205,7 +209,11 @@ void CompletionCall::prepared(const CallError& error) {
   if (ended_before) abort_parts(*ended_before);
   {
     const std::lock_guard lock(mu_);
-    if (over()) complete_locked();
+    if (over()) {
+      complete_locked();
+    } else if (abandoned_) {
+      post_pump_locked();
+    }
   }
   report_if_over();
 }
@@ -241,9 +249,12 @@ void CompletionCall::abort(Code code, const std::string& message, const char* so
     const std::lock_guard lock(mu_);
     if (finished_ || !error_.ok()) return;
     fail_locked({{code, message}, ""}, source);
+    abandoned_ = true;
     if (preparing_) return;  // prepared() goes on from here
   }
   abort_parts(code);
+  const std::lock_guard lock(mu_);
+  post_pump_locked();
 }
 
 void CompletionCall::rpc_cancelled() {

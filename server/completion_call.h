@@ -58,7 +58,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void rpc_done();       // the last call of gRPC
 
   // The following are for pump() and REQUIRE mu_.
-  bool over() const { return !preparing_ && parts_left_ == 0; }
+  // The status may be sent: the engine has ended the call, or need not be waited for.
+  bool may_finish() const { return !preparing_ && (parts_left_ == 0 || abandoned_); }
   CallError final_error() const { return error_; }
 
   std::mutex mu_;
@@ -72,6 +73,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
  private:
   class PartSink;
 
+  bool over() const { return !preparing_ && parts_left_ == 0; }
   void prepare();
   CallError submit_all();
   engine::Request make_part(size_t index, std::vector<int32_t> ids);
@@ -97,6 +99,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   std::vector<std::string> parts_;  // ids of the engine's requests
   int parts_left_ = 0;
   bool preparing_ = true;
+  bool abandoned_ = false;  // aborted from this side: what the engine still says is not sent
   bool rpc_done_ = false;
   bool reported_ = false;
   CallError error_;

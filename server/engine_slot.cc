@@ -3,7 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/error_details.h"
+
 namespace engram::server {
+
+namespace {
+
+constexpr size_t kMaxNameBytes = 64;
+
+}  // namespace
 
 const char* phase_name(Phase phase) {
   switch (phase) {
@@ -56,7 +64,8 @@ memory::Status EngineSlot::check_model(const std::string& name) const {
   }
   std::string served;
   for (const std::string& one : served_names_) served += (served.empty() ? "" : ", ") + one;
-  return memory::not_found("model \"" + name + "\" is not served here; served: " + served);
+  return memory::not_found(
+      "model \"" + cut_text(name, kMaxNameBytes) + "\" is not served here; served: " + served);
 }
 
 }  // namespace engram::server

@@ -78,6 +78,13 @@ void add_details(const CallError& error, google::rpc::Status* status) {
 
 }  // namespace
 
+std::string cut_text(const std::string& text, size_t bytes) {
+  if (text.size() <= bytes) return text;
+  size_t end = bytes;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 std::string field_of_message(const std::string& message) {
   const size_t end = message.find_first_not_of("abcdefghijklmnopqrstuvwxyz_");
   const std::string_view name = std::string_view(message).substr(0, end);
@@ -97,7 +104,7 @@ grpc::Status to_grpc(const CallError& error) {
   if (error.ok()) return {};
   google::rpc::Status status;
   status.set_code(static_cast<int>(error.status.code()));
-  status.set_message(error.status.message().substr(0, kMostMessageBytes));
+  status.set_message(cut_text(error.status.message(), kMostMessageBytes));
   add_details(error, &status);
   grpc::Status result;
   if (!grpc::SetErrorDetails(status, &result).ok()) {

@@ -2,6 +2,7 @@
 // that programs read (grpc-status-details-bin).
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 #include "memory/base/status.h"
@@ -20,6 +21,9 @@ struct CallError {
 
   bool ok() const { return status.ok(); }
 };
+
+// At most `bytes` of a text, cut between two code points: for what clients put into messages.
+std::string cut_text(const std::string& text, size_t bytes);
 
 // The path in CompleteRequest of the field that an engine's INVALID_ARGUMENT begins with ("top_p
 // must be ..."), or "" when it names none.

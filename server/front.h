@@ -31,9 +31,8 @@ class CallRegistry {
 
 struct Front {
   Front(std::vector<std::string> served_names, Metrics& metrics_of_all)
-      : slot(std::move(served_names)), metrics(metrics_of_all) {}
+      : metrics(metrics_of_all), slot(std::move(served_names)) {}
 
-  EngineSlot slot;
   Metrics& metrics;
   CallRegistry calls;
   double max_request_seconds = 0;  // 0: no limit
@@ -41,6 +40,8 @@ struct Front {
   uint64_t id_salt = 0;  // of this process; in generated request ids
   Worker delivery;       // writes to streams
   Worker text;           // tokenizes long prompts
+  // Last, so that it goes first: an engine that ends calls with its own end needs the workers.
+  EngineSlot slot;
 };
 
 // "cmpl-" and 16 hex digits, different for every call of a process.

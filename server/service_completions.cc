@@ -78,14 +78,14 @@ class StreamCall final : public RpcCall, public grpc::ServerWriteReactor<v1::Com
     std::unique_lock lock(mu_);
     pump_posted_ = false;
     if (finished_ || write_in_flight_) return;
-    const bool failed = over() && !final_error().ok();
+    const bool failed = may_finish() && !final_error().ok();
     if (replies_ && !replies_->empty() && !broken_) {
       replies_->take(&writing_);
       write_in_flight_ = true;
       write_begin_ = Clock::now();
       ++messages_;
       // The status of a success goes out with the last message.
-      finished_ = over() && !failed && replies_->empty();
+      finished_ = may_finish() && !failed && replies_->empty();
       const bool last = finished_;
       lock.unlock();
       if (last) {
@@ -95,7 +95,7 @@ class StreamCall final : public RpcCall, public grpc::ServerWriteReactor<v1::Com
       }
       return;
     }
-    if (!over()) return;
+    if (!may_finish()) return;
     finished_ = true;
     const CallError error = final_error();
     lock.unlock();
@@ -145,7 +145,7 @@ class UnaryCall final : public RpcCall, public grpc::ServerUnaryReactor {
     {
       const std::lock_guard lock(mu_);
       pump_posted_ = false;
-      if (finished_ || !over()) return;
+      if (finished_ || !may_finish()) return;
       finished_ = true;
       error = final_error();
       if (error.ok()) {

@@ -106,6 +106,7 @@ POISON = [
     ("request id length", put("request_id", "x" * 129), INVALID, "request_id"),
     ("salt", put("cache.salt", "x" * 257), INVALID, "cache.salt"),
     ("model", put("model", "gpt"), grpc.StatusCode.NOT_FOUND, None),
+    ("long model", put("model", "ä" * 1000000), grpc.StatusCode.NOT_FOUND, None),
 ]
 
 

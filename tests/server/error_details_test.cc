@@ -57,6 +57,14 @@ TEST_CASE("errors: each code has its detail", "[errors]") {
       "model");
 }
 
+TEST_CASE("errors: texts are cut between code points", "[errors]") {
+  CHECK(cut_text("abc", 3) == "abc");
+  CHECK(cut_text("abc", 2) == "ab");
+  CHECK(cut_text("a\xc3\xa4", 2) == "a");
+  CHECK(cut_text("\xf0\x9f\x99\x82", 3).empty());
+  CHECK(cut_text("", 0).empty());
+}
+
 TEST_CASE("errors: messages have a bound", "[errors]") {
   const grpc::Status status = to_grpc({memory::invalid_argument(std::string(100000, 'x')), ""});
   CHECK(status.error_message().size() <= 4096);
