@@ -19,7 +19,7 @@ namespace engram::memory::HWY_NAMESPACE {
 // How far ahead rows are requested: enough lines to keep the core's miss buffers full, few enough
 // to still be in its first cache when their turn comes.
 constexpr int64_t kAheadBytes = 4096;
-constexpr int64_t kLine = 64;
+constexpr uint64_t kLine = 64;
 
 HWY_INLINE void store(FloatVec value, float* to) {
   hn::StoreU(value, FloatTag(), to);
@@ -92,15 +92,19 @@ HWY_INLINE void prefetch_row(const RowGather& g, int64_t index) {
   const int64_t id = g.ids[index];
   ENGRAM_CHECK(id >= 0);
   ENGRAM_CHECK(id < g.rows);
-  const uint8_t* row = g.values + id * g.value_bytes;
-  for (int64_t i = 0; i < g.value_bytes; i += kLine) hwy::Prefetch(row + i);
-  hwy::Prefetch(row + g.value_bytes - 1);  // a row need not begin on a line
+  // A row need not begin on a line.
+  const uint64_t begin = reinterpret_cast<uint64_t>(g.values + id * g.value_bytes);
+  const uint64_t end = begin + static_cast<uint64_t>(g.value_bytes);
+  for (uint64_t line = begin / kLine * kLine; line < end; line += kLine) {
+    hwy::Prefetch(reinterpret_cast<const uint8_t*>(line));
+  }
   if (g.scales != nullptr) hwy::Prefetch(g.scales + id * g.scale_bytes);
 }
 
 // decode(id, to) for each row, with the rows that follow on their way.
 template <typename T, typename Decode>
-HWY_INLINE void for_each_row(const RowGather& g, const Decode& decode) {
+HWY_INLINE void for_each_row(const RowGather& gather, const Decode& decode) {
+  const RowGather g = gather;  // a copy of its own: stores to `out` cannot change it
   const int64_t count = g.tokens * g.columns;
   const int64_t ahead = std::max<int64_t>(4, kAheadBytes / (g.value_bytes + g.scale_bytes));
   for (int64_t i = 0; i < std::min(ahead, count); ++i) prefetch_row(g, i);

@@ -99,7 +99,12 @@ HWY_INLINE void multiply_strip(
     V w_low;
     V w_high;
     panel.load(k, strip, w_low, w_high);
-    if constexpr (Panel::kPrefetch) prefetch_lines<32 * Panel::kBytes>(panel.data, k);
+    if constexpr (Panel::kPrefetch) {
+      prefetch_lines<32 * Panel::kBytes>(panel.data, k);
+    } else {
+      // The rows of the next block, which the other core's cache may hold.
+      hwy::Prefetch(x + R * kInputs + k * R);
+    }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V value = hn::Set(d, x[r * kInputs + k]);
@@ -161,10 +166,9 @@ void store_tile(const float* c, int64_t rows, int64_t first_row, int64_t panel, 
 void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed) {
   const D d;
   const int64_t rows = blocks.size(block);
-  packed += blocks.offset(block);
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = 0; k < blocks.padded_cols(); k += kInputs) {
-      float* out = packed + k * rows + r * kInputs;
+      float* out = packed + blocks.offset(block, k) + r * kInputs;
       const int64_t width = std::min(kInputs, x.cols - k);
       if (x.dtype == DType::kF32) {
         std::memcpy(
@@ -199,10 +203,10 @@ void stream_panels(
   for (int64_t p = first; p < last; ++p) {
     for (int64_t b = 0; b < blocks.count(); ++b) {
       const int64_t rows = blocks.size(b);
-      const float* x = packed + blocks.offset(b);
       for (int64_t k = 0; k < w.cols; k += kInputs) {
         const Panel panel{panel_at(w, p, k)};
-        multiply_block(rows, panel, x + k * rows, std::min(kInputs, w.cols - k), k == 0, c);
+        const float* x = packed + blocks.offset(b, k);
+        multiply_block(rows, panel, x, std::min(kInputs, w.cols - k), k == 0, c);
       }
       store_tile(c, rows, blocks.first(b), p, bias, y);
     }
@@ -275,13 +279,27 @@ void multiply_blocked(
       float* c = tiles + (p - first) * kChunkRows * kPanelRows;
       for (int64_t b = 0; b < blocks.count(); ++b) {
         const int64_t rows = blocks.size(b);
-        const float* x = packed + blocks.offset(b) + k * rows;
+        const float* x = packed + blocks.offset(b, k);
         multiply_block(rows, panel, x, width, k == 0, c + blocks.first(b) * kPanelRows);
       }
     }
   }
-  for (int64_t p = first; p < last; ++p) {
-    store_tile(tiles + (p - first) * kChunkRows * kPanelRows, y.rows, 0, p, bias, y);
+  // Rows of y lie far apart: their lines are asked for some rows early.
+  constexpr int64_t kRowsAhead = 8;
+  const int64_t bytes = memory::dtype_bytes(y.dtype);
+  const int64_t columns = std::min(last * kPanelRows, y.cols) - first * kPanelRows;
+  for (int64_t row = 0; row < y.rows; ++row) {
+    if (row + kRowsAhead < y.rows) {
+      const char* next =
+          y.row<char>(0) + ((row + kRowsAhead) * y.stride + first * kPanelRows) * bytes;
+      for (int64_t line = 0; line < columns * bytes; line += 64) {
+        __builtin_prefetch(next + line, 1, 3);
+      }
+    }
+    for (int64_t p = first; p < last; ++p) {
+      const float* c = tiles + ((p - first) * kChunkRows + row) * kPanelRows;
+      store_tile(c, 1, row, p, bias, y);
+    }
   }
 }
 

@@ -6,8 +6,9 @@
 // NEON). The scalar code of older x86 rounds twice per step: it keeps the first property, not the
 // second.
 //
-// Rows are packed in blocks of at most block_rows(), as f32: [block][K/kInputs][rows][kInputs], K
-// padded with zeros. The inner loop then steps from row to row by a constant.
+// Rows are packed in blocks of at most block_rows(), as f32: [K/kInputs][block][rows][kInputs], K
+// padded with zeros. The inner loop then steps from row to row by a constant, and the block that is
+// next in line is next in memory.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 
 namespace engram::engine::cpu {
 
-constexpr int64_t kInputs = 256;  // inputs of a packed block
+constexpr int64_t kInputs = 256;     // inputs of a packed block
 constexpr int64_t kChunkRows = 516;  // rows of x that are packed at a time
 constexpr int64_t kGroupPanels = 4;  // panels that share one pass over packed rows
 
@@ -37,7 +38,8 @@ class RowBlocks {
   int64_t count() const { return count_; }
   int64_t first(int64_t block) const { return block * rows_ / count_; }
   int64_t size(int64_t block) const { return first(block + 1) - first(block); }
-  int64_t offset(int64_t block) const { return first(block) * padded_cols_; }
+  // Where the inputs [k, k + kInputs) of a block begin; k a multiple of kInputs.
+  int64_t offset(int64_t block, int64_t k) const { return k * rows_ + first(block) * kInputs; }
   int64_t padded_cols() const { return padded_cols_; }
 
  private:
