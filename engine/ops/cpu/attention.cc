@@ -233,13 +233,18 @@ void load_block(
     AttentionTile& tile) {
   alignas(64) static const T kNothing[kMaxHeadDim] = {};
   const T* keys[kKeys];
+  // Followed along, without a division per key.
+  int64_t page = first / a.kv.page_tokens;
+  int64_t offset = first % a.kv.page_tokens;
   for (int64_t k = 0; k < kKeys; ++k) {
     keys[k] = kNothing;
     if (k >= count) continue;
-    const int64_t position = first + k;
-    const int64_t page = pages[position / a.kv.page_tokens];
-    const int64_t row = (page * a.kv.kv_heads + head) * a.kv.page_tokens;
-    const int64_t at = (row + position % a.kv.page_tokens) * tile.width;
+    const int64_t row = (pages[page] * int64_t{a.kv.kv_heads} + head) * a.kv.page_tokens + offset;
+    if (++offset == a.kv.page_tokens) {
+      offset = 0;
+      ++page;
+    }
+    const int64_t at = row * tile.width;
     keys[k] = static_cast<const T*>(a.kv.keys) + at;
     const T* value = static_cast<const T*>(a.kv.values) + at;
     float* to = tile.values + k * tile.padded;
