@@ -172,6 +172,9 @@ void add_model_flags(Table& table, Options* o) {
   table.choice(
       "engine", &o->engine_kind, {"model", "fake"},
       "fake: a simulator without a model, to load-test clients and this front end");
+  table.choice(
+      "load-format", &o->engine.load_format, {"auto", "dummy"},
+      "dummy: made-up weights in the shape of config.json and bytes as tokens, for measuring");
   table.choice("device", &o->engine.device, {"auto", "cpu", "cuda"}, "Where the model runs");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},

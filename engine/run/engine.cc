@@ -41,7 +41,7 @@ Status check_options(const EngineOptions& o) {
   ENGRAM_RETURN_IF_ERROR(check_one_of("--load-format", o.load_format, {"auto", "dummy"}));
   ENGRAM_RETURN_IF_ERROR(
       check_one_of("--ngram-fetch", o.ngram_fetch, {"prefetch", "sync", "skip"}));
-  ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 14));
+  ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 16));
   ENGRAM_RETURN_IF_ERROR(
       check_range("--max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 17));
   ENGRAM_RETURN_IF_ERROR(check_range("--block-size", o.block_size, 1, 1024));
