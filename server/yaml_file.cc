@@ -24,6 +24,7 @@ memory::Result<Entries> read_map(const std::string& file, const YAML::Node& root
   if (!root.IsMap()) return memory::invalid_argument(file + ": expected a map of flags to values");
   for (const auto& pair : root) {
     if (!pair.first.IsScalar()) return memory::invalid_argument(file + ": a key is not a word");
+    if (pair.second.IsNull()) continue;  // "name:" leaves the default, as --print-config writes it
     std::string value;
     if (pair.second.IsScalar()) {
       value = pair.second.Scalar();

@@ -104,6 +104,24 @@ TEST_CASE("options: command line beats environment beats file beats default", "[
   CHECK(must_parse({}, {{"ENGRAM_CONFIG", file.path()}}).port == 1111);
 }
 
+TEST_CASE("options: what --print-config prints is a --config file", "[options]") {
+  const memory::Result<ParsedOptions> first =
+      parse({"--engine=fake", "--max-model-len=2k", "--kv-cache-memory=1GiB", "--no-metrics"}, {});
+  REQUIRE(first.ok());
+  std::string text;
+  for (const OptionValue& value : first.value().values) {
+    text += value.name + ": " + value.value + "  # " + value.origin + "\n";
+  }
+  const TemporaryFile file(text);
+  const memory::Result<ParsedOptions> second = parse({"--config", file.path()}, {});
+  CAPTURE(text, second.status().to_string());
+  REQUIRE(second.ok());
+  REQUIRE(first.value().values.size() == second.value().values.size());
+  for (size_t i = 0; i < first.value().values.size(); ++i) {
+    CHECK(first.value().values[i].value == second.value().values[i].value);
+  }
+}
+
 TEST_CASE("options: wrong files name file and key", "[options]") {
   const std::pair<const char*, const char*> cases[] = {
       {"prot: 1\n", "port"},           {"port: 1\nport: 2\n", "twice"},
