@@ -295,7 +295,9 @@ TEST_CASE("golden: float32 activations", "[golden]") {
   for (const Checkpoint& checkpoint : float32_checkpoints()) {
     CAPTURE(checkpoint.name);
     Forward forward(checkpoint.directory, DType::kF32);
-    for (const nlohmann::json& prompt : read_golden(checkpoint.golden)["prompts"]) {
+    const nlohmann::json golden = read_golden(checkpoint.golden);
+    REQUIRE(!golden.at("prompts").empty());
+    for (const nlohmann::json& prompt : golden.at("prompts")) {
       check_rows(forward, prompt);
       check_prompt(forward, prompt, kFloat32);
     }
@@ -306,7 +308,9 @@ TEST_CASE("golden: bfloat16 activations", "[golden]") {
   for (const Checkpoint& checkpoint : checkpoints()) {
     CAPTURE(checkpoint.name);
     Forward forward(checkpoint.directory, DType::kBf16);
-    for (const nlohmann::json& prompt : read_golden(checkpoint.golden)["prompts"]) {
+    const nlohmann::json golden = read_golden(checkpoint.golden);
+    REQUIRE(!golden.at("prompts").empty());
+    for (const nlohmann::json& prompt : golden.at("prompts")) {
       check_prompt(forward, prompt, kBfloat16);
     }
   }
