@@ -90,6 +90,7 @@ void CompleteOutput::add(const v1::CompleteResponse& message, bool print_text) {
 void CompleteOutput::print_choices() const {
   if (choices_.size() == 1) {
     if (choices_[0].text().empty() || choices_[0].text().back() != '\n') std::printf("\n");
+    std::fflush(stdout);  // before the statistics on stderr
     return;
   }
   for (size_t i = 0; i < choices_.size(); ++i) {
