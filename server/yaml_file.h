@@ -9,8 +9,8 @@
 
 namespace engram::server {
 
-// Pairs in the file's order, lists joined by commas, names without a value left out. NOT_FOUND, INVALID_ARGUMENT with file and
-// line.
+// Pairs in the file's order, lists joined by commas, names without a value left out. NOT_FOUND,
+// INVALID_ARGUMENT with file and line.
 memory::Result<std::vector<std::pair<std::string, std::string>>> read_flat_yaml(
     const std::string& file);
 
