@@ -171,6 +171,7 @@ std::vector<memory::TableGeometry> derive_geometries(
     g.layer = config.layer_ids[i];
     g.multipliers = derive_multipliers(
         config.compressed_vocab_size, config.max_ngram_size, g.layer, config.seed);
+    for (int order = 2; order <= config.max_ngram_size; ++order) g.orders.push_back(order);
     g.moduli = moduli[i];
     for (const int64_t modulus : g.moduli) {
       g.offsets.push_back(g.rows);

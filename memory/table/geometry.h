@@ -1,10 +1,12 @@
-// What a hashed n-gram table looks like: columns, moduli, offsets, and how a row is stored.
-// Plain data, made by the model's configuration, read by hash, store and prefetch.
+// What a hashed n-gram table looks like: how ids become rows, and how a row is stored. Plain data
+// and small enums; every published family is one value of it. Made by the model's configuration
+// or read from a table file; read by hash, store and prefetch.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "memory/base/status.h"
 #include "memory/base/tensor.h"
 
 namespace engram::memory {
@@ -14,21 +16,49 @@ enum class RowCodec : uint8_t { kBf16, kF16, kF32, kF8Ue8m0 };
 
 const char* row_codec_name(RowCodec codec);
 
+// How the ids of an n-gram become one number, before the remainder by the column's modulus.
+//   kXorMultiply  xor over d of id[t-d] * multipliers[d]; Engram, DeepSeek-V4.1, Qwen4-Exp
+//   kPolynomial   sum over d of id[t-d] * (base^d mod modulus); LongCat-Flash
+enum class Mix : uint8_t { kXorMultiply, kPolynomial };
+
+// Where an n-gram stops looking back, besides the start of the sequence. What lies behind reads as
+// fill_id, and so does everything older.
+//   kNone       nowhere; Engram
+//   kDeadLatch  at a negative id, which reads as fill_id itself; DeepSeek-V4.1
+//   kEndOfText  at boundary_id strictly before t; the id at t always counts; Qwen4-Exp, LongCat
+enum class Boundary : uint8_t { kNone, kDeadLatch, kEndOfText };
+
+const char* mix_name(Mix mix);                 // "xor_multiply"
+const char* boundary_name(Boundary boundary);  // "dead_latch"
+
+constexpr int kMaxNgramOrder = 16;
+
 // H columns, order-major then head; column c owns the rows [offset[c], offset[c] + modulus[c]).
 struct TableGeometry {
-  int layer = 0;                     // block index in the model
-  std::vector<int64_t> multipliers;  // [N], by look-back distance
+  int layer = 0;  // block index in the model
+  Mix mix = Mix::kXorMultiply;
+  Boundary boundary = Boundary::kNone;
+  int64_t fill_id = 0;       // in the ids that are hashed: canonical or raw ones
+  int64_t boundary_id = -1;  // kEndOfText: the id that ends a text
+  int64_t base = 0;          // kPolynomial
+  std::vector<int> orders;   // ascending; order i has the columns [i * heads, (i+1) * heads)
+  std::vector<int64_t> multipliers;  // [max order], by look-back distance; empty: kPolynomial
   std::vector<int64_t> moduli;       // [H]
   std::vector<int64_t> offsets;      // [H]
-  int heads = 0;                     // per order; H = (N-1) * heads
-  int64_t rows = 0;                  // R, the sum of the moduli
+  int heads = 0;                     // per order
+  int64_t rows = 0;                  // R, at least the sum of the moduli (the rest is padding)
   int64_t row_width = 0;             // r, elements
   RowCodec codec = RowCodec::kBf16;
 
   int columns() const { return static_cast<int>(moduli.size()); }  // H
-  int64_t vector_width() const { return columns() * row_width; }   // E = H*r
-  int64_t value_bytes() const;                                     // of one row, without scales
-  int64_t scale_bytes() const;                                     // of one row; 0 without scales
+  int max_order() const { return orders.empty() ? 0 : orders.back(); }
+  int64_t vector_width() const { return columns() * row_width; }  // E = H*r
+  int64_t value_bytes() const;                                    // of one row, without scales
+  int64_t scale_bytes() const;                                    // of one row; 0 without scales
 };
+
+// INVALID_ARGUMENT names the field, what was expected and what was found. What passes can be
+// hashed, its offsets and row ids stay inside the table, and its byte counts fit 63 bits.
+Status check_geometry(const TableGeometry& geometry);
 
 }  // namespace engram::memory

@@ -1,6 +1,7 @@
 #include "memory/table/geometry.h"
 
 #include <catch2/catch.hpp>
+#include <functional>
 #include <string>
 
 namespace engram::memory {
@@ -30,6 +31,71 @@ TEST_CASE("bytes of a row follow its codec", "[geometry]") {
     CHECK(row_codec_name(c.codec) == c.name);
     CHECK(g.columns() == 4);
     CHECK(g.vector_width() == 1024);
+  }
+}
+
+TableGeometry small_geometry() {
+  TableGeometry g;
+  g.orders = {2, 4};
+  g.heads = 2;
+  g.multipliers = {3, 5, 7, 9};
+  g.moduli = {5, 7, 11, 13};
+  g.offsets = {0, 5, 12, 23};
+  g.rows = 40;
+  g.row_width = 8;
+  return g;
+}
+
+TEST_CASE("a geometry that cannot be hashed is refused by field", "[geometry]") {
+  CHECK(check_geometry(small_geometry()).ok());
+  struct Case {
+    std::string says;
+    std::function<void(TableGeometry*)> change;
+  };
+  const Case cases[] = {
+      {"layer is -1", [](TableGeometry* g) { g->layer = -1; }},
+      {"orders is empty", [](TableGeometry* g) { g->orders.clear(); }},
+      {"orders[0] is 0", [](TableGeometry* g) { g->orders[0] = 0; }},
+      {"orders[1] is 2", [](TableGeometry* g) { g->orders[1] = 2; }},
+      {"orders[1] is 17", [](TableGeometry* g) { g->orders[1] = 17; }},
+      {"heads is 0", [](TableGeometry* g) { g->heads = 0; }},
+      {"columns is 16386", [](TableGeometry* g) { g->heads = 8193; }},
+      {"moduli is 4 numbers, expected 6", [](TableGeometry* g) { g->heads = 3; }},
+      {"offsets is 3 numbers", [](TableGeometry* g) { g->offsets.pop_back(); }},
+      {"rows is 0", [](TableGeometry* g) { g->rows = 0; }},
+      {"moduli[3] is 13, expected 1 to 12", [](TableGeometry* g) { g->rows = 35; }},
+      {"moduli[0] is 0", [](TableGeometry* g) { g->moduli[0] = 0; }},
+      {"moduli[2] is -11", [](TableGeometry* g) { g->moduli[2] = -11; }},
+      {"offsets[1] is 4, expected 5 to 5", [](TableGeometry* g) { g->offsets[1] = 4; }},
+      {"multipliers is 3 numbers", [](TableGeometry* g) { g->multipliers.pop_back(); }},
+      {"row_width is 0", [](TableGeometry* g) { g->row_width = 0; }},
+      {"fill_id is -1", [](TableGeometry* g) { g->fill_id = -1; }},
+      {"mix is 9", [](TableGeometry* g) { g->mix = static_cast<Mix>(9); }},
+      {"boundary is 9", [](TableGeometry* g) { g->boundary = static_cast<Boundary>(9); }},
+      {"boundary_id is -1", [](TableGeometry* g) { g->boundary = Boundary::kEndOfText; }},
+      {"multipliers is 4 numbers", [](TableGeometry* g) { g->mix = Mix::kPolynomial; }},
+      {"base is 0",
+       [](TableGeometry* g) {
+         g->mix = Mix::kPolynomial;
+         g->multipliers.clear();
+       }},
+      {"moduli[3] is 1073741824",
+       [](TableGeometry* g) {
+         g->mix = Mix::kPolynomial;
+         g->multipliers.clear();
+         g->base = 10;
+         g->moduli[3] = 1 << 30;
+         g->rows = int64_t{1} << 31;
+       }},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.says);
+    TableGeometry g = small_geometry();
+    c.change(&g);
+    const Status status = check_geometry(g);
+    CHECK(status.code() == Code::kInvalidArgument);
+    CAPTURE(status.message());
+    CHECK(status.message().find("table geometry: " + c.says) == 0);
   }
 }
 
