@@ -81,11 +81,11 @@ Status fill_table(const memory::TableGeometry& g, void* values) {
 
 Status make_tables(const ModelConfig& config, Weights* weights) {
   for (const memory::TableGeometry& g : derive_geometries(config.engram, memory::RowCodec::kBf16)) {
-    Result<std::unique_ptr<memory::HostRowStore>> store = memory::make_host_row_store(g);
-    if (!store.ok()) return store.status();
-    ENGRAM_RETURN_IF_ERROR(fill_table(g, store.value()->values()));
+    Result<memory::OwnedTable> table = memory::make_owned_table(g, "dummy");
+    if (!table.ok()) return table.status();
+    ENGRAM_RETURN_IF_ERROR(fill_table(g, table.value().values));
     weights->table_bytes += g.rows * g.value_bytes();
-    weights->tables.push_back(std::move(store).value());
+    weights->tables.push_back(std::move(table.value().store));
   }
   return {};
 }

@@ -166,21 +166,24 @@ Status run_reads(
       });
 }
 
+// The checkpoint's own tables carry no identity.
+constexpr const char* kCheckpointVersion = "checkpoint";
+
 Status make_tables(
     const TensorFiles& files,
     const std::vector<TableGeometry>& geometries,
     Weights* weights,
     std::vector<Job>* jobs) {
   for (const TableGeometry& g : geometries) {
-    Result<std::unique_ptr<memory::HostRowStore>> store = memory::make_host_row_store(g);
-    if (!store.ok()) return store.status();
+    Result<memory::OwnedTable> table = memory::make_owned_table(g, kCheckpointVersion);
+    if (!table.ok()) return table.status();
     const std::string prefix = engram_prefix(g.layer);
-    add_table_jobs(files.find(prefix + "embedding.weight"), store.value()->values(), jobs);
+    add_table_jobs(files.find(prefix + "embedding.weight"), table.value().values, jobs);
     if (g.scale_bytes() > 0) {
-      add_table_jobs(files.find(prefix + "embedding.scale"), store.value()->scales(), jobs);
+      add_table_jobs(files.find(prefix + "embedding.scale"), table.value().scales, jobs);
     }
     weights->table_bytes += g.rows * (g.value_bytes() + g.scale_bytes());
-    weights->tables.push_back(std::move(store).value());
+    weights->tables.push_back(std::move(table.value().store));
   }
   return {};
 }

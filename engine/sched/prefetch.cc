@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 #include <string>
 
@@ -23,6 +24,14 @@ int64_t ns_since(SteadyClock::time_point begin) {
 
 int64_t row_bytes(const memory::TableGeometry& g) {
   return g.value_bytes() + g.scale_bytes();
+}
+
+// What is computed from a missing row is NaN, never plausible.
+void poison(const memory::View& staging, int32_t slot) {
+  constexpr int kAllOnes = 0xff;  // of f32 and of bf16: NaN
+  const int64_t bytes = staging.cols * memory::dtype_bytes(staging.dtype);
+  std::memset(
+      static_cast<uint8_t*>(staging.data) + slot * bytes, kAllOnes, static_cast<size_t>(bytes));
 }
 
 int64_t count_distinct(std::vector<int64_t> ids) {
@@ -163,8 +172,11 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   layer->rows += static_cast<int64_t>(fetch.row_ids[index].size());
   memory::as_cpu(stream).enqueue([&fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
-    layer->store->gather(
-        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view);
+    std::vector<int32_t> failed;
+    const Status status = layer->store->gather(
+        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view, &failed);
+    ENGRAM_CHECK(status.ok() == failed.empty());
+    for (const int32_t token : failed) poison(layer->view, fetch.slots[static_cast<size_t>(token)]);
     const int64_t ns = ns_since(begin);
     layer->gather_ns += ns;
     fetch.gather_ns += ns;

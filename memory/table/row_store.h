@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "memory/base/status.h"
 #include "memory/base/tensor.h"
 #include "memory/device/device.h"
 #include "memory/table/geometry.h"
+#include "memory/table/row_place.h"
 
 namespace engram::memory {
 
@@ -17,32 +19,61 @@ struct RowStoreStats {
   int64_t bytes_read = 0;  // as stored, scales included
 };
 
-// One table. gather() may be called by one thread at a time; different stores are independent.
+// One table. gather() may be called by one thread at a time, everything else by any thread;
+// different stores are independent.
 class RowStore {
  public:
   virtual ~RowStore() = default;
   virtual const TableGeometry& geometry() const = 0;
   virtual std::string placement() const = 0;  // "host, 97 % huge pages"
+  // Names the table's contents: stores of one version give the same rows. Constant.
+  virtual std::string version() const = 0;
   virtual RowStoreStats stats() const = 0;
 
   // Decodes row_ids[t * H + h] into out[slots[t]] at element h * r, for t in [0, tokens).
   //   row_ids  [tokens * H], each in [0, rows): offsets included
   //   slots    [tokens], rows of `out`
   //   out      [slots, E], f32 or bf16, host-visible
+  // Ok when all rows are there. Otherwise the first reason, and the indexes t of the tokens with a
+  // row that could not be read are appended to *failed, each once, in any order; what `out` holds
+  // for those means nothing, all other tokens are as if nothing had happened. DATA_LOSS when the
+  // bytes are bad or gone, UNAVAILABLE and INTERNAL when reading them failed.
   // Synchronous; runs on the calling thread (the side stream's worker). Decoding is exact in f32
   // and in bf16 for codecs of at most 8 significand bits, else rounded to nearest.
-  virtual void gather(const int64_t* row_ids, const int32_t* slots, int64_t tokens, View out) = 0;
+  virtual Status gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>* failed) = 0;
 };
 
-// A table in host memory: owns its bytes, in huge pages where the system grants them.
+// Rows in this process's memory, whoever put them there.
+struct HostRows {
+  RowPlace place;
+  int64_t bytes = 0;  // from the first value on, for the share of huge pages
+  // Keeps the memory or mapping alive; shared because stores of several layers may lie in one.
+  std::shared_ptr<const void> owner;
+  std::string where;  // begin of placement(): "host", "shared"
+  std::string version;
+};
+
 class HostRowStore : public RowStore {
  public:
-  // Bytes of the table; filled by the loader before the first gather.
-  virtual void* values() = 0;  // [R, value_bytes]
-  virtual void* scales() = 0;  // [R, scale_bytes], null without scales
+  virtual const RowPlace& place() const = 0;
 };
 
+// INVALID_ARGUMENT when the codec cannot have rows of that width.
+Result<std::unique_ptr<HostRowStore>> make_host_row_store(TableGeometry geometry, HostRows rows);
+
+// A table that owns its bytes, in huge pages where the system grants them. Whoever made it fills
+// `values` [R, value_bytes] and `scales` [R, scale_bytes] before the first gather.
+struct OwnedTable {
+  std::unique_ptr<HostRowStore> store;
+  uint8_t* values = nullptr;
+  uint8_t* scales = nullptr;  // null without scales
+};
 // RESOURCE_EXHAUSTED when the memory cannot be had.
-Result<std::unique_ptr<HostRowStore>> make_host_row_store(TableGeometry geometry);
+Result<OwnedTable> make_owned_table(TableGeometry geometry, std::string version);
 
 }  // namespace engram::memory

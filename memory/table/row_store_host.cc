@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cmath>
 #include <utility>
 
@@ -8,22 +9,42 @@
 namespace engram::memory {
 namespace {
 
-class HugePageStore : public HostRowStore {
+std::string table_name(const TableGeometry& geometry) {
+  return "n-gram table of layer " + std::to_string(geometry.layer);
+}
+
+Status check_width(const TableGeometry& geometry) {
+  if (geometry.codec != RowCodec::kF8Ue8m0 || geometry.row_width % 32 == 0) return {};
+  return invalid_argument(
+      table_name(geometry) + ": rows with scales need a width that is a multiple of 32, found " +
+      std::to_string(geometry.row_width));
+}
+
+class HostStore : public HostRowStore {
  public:
-  HugePageStore(TableGeometry geometry, Buffer values, Buffer scales)
-      : geometry_(std::move(geometry)), values_(std::move(values)), scales_(std::move(scales)) {}
+  HostStore(TableGeometry geometry, HostRows rows)
+      : geometry_(std::move(geometry)), rows_(std::move(rows)) {}
 
   const TableGeometry& geometry() const override { return geometry_; }
-  void* values() override { return values_.data(); }
-  void* scales() override { return scales_.data(); }
-  RowStoreStats stats() const override { return stats_; }
+  const RowPlace& place() const override { return rows_.place; }
+  std::string version() const override { return rows_.version; }
 
   std::string placement() const override {
-    const double share = huge_page_share(values_.data(), values_.bytes());
-    return "host, " + std::to_string(std::lround(100. * share)) + " % huge pages";
+    const double share = huge_page_share(rows_.place.values, rows_.bytes);
+    return rows_.where + ", " + std::to_string(std::lround(100. * share)) + " % huge pages";
   }
 
-  void gather(const int64_t* row_ids, const int32_t* slots, int64_t tokens, View out) override {
+  RowStoreStats stats() const override {
+    const int64_t rows = rows_read_.load(std::memory_order_relaxed);
+    return {rows, rows * (geometry_.value_bytes() + geometry_.scale_bytes())};
+  }
+
+  Status gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>*) override {
     ENGRAM_CHECK(tokens >= 0);
     ENGRAM_CHECK(out.cols == geometry_.vector_width());
     ENGRAM_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBf16);
@@ -33,44 +54,75 @@ class HugePageStore : public HostRowStore {
         .width = geometry_.row_width,
         .value_bytes = geometry_.value_bytes(),
         .scale_bytes = geometry_.scale_bytes(),
-        .values = values_.as<uint8_t>(),
-        .scales = scales_.as<uint8_t>(),
+        .values = rows_.place.values,
+        .scales = rows_.place.scales,
         .ids = row_ids,
         .slots = slots,
         .tokens = tokens,
         .columns = geometry_.columns(),
         .out = out,
     });
-    const int64_t rows = tokens * geometry_.columns();
-    stats_.rows_read += rows;
-    stats_.bytes_read += rows * (geometry_.value_bytes() + geometry_.scale_bytes());
+    rows_read_.fetch_add(tokens * geometry_.columns(), std::memory_order_relaxed);
+    return {};
   }
 
  private:
   // Constant.
   const TableGeometry geometry_;
-  const Buffer values_;
-  const Buffer scales_;
+  const HostRows rows_;
 
-  // The gathering thread.
-  RowStoreStats stats_;
+  // Atomic: counted by the gathering thread, read by any.
+  std::atomic<int64_t> rows_read_{0};
+};
+
+struct TwoBuffers {
+  Buffer values;
+  Buffer scales;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<HostRowStore>> make_host_row_store(TableGeometry geometry) {
-  const std::string name = "n-gram table of layer " + std::to_string(geometry.layer);
-  if (geometry.codec == RowCodec::kF8Ue8m0 && geometry.row_width % 32 != 0) {
-    return invalid_argument(
-        name + ": rows with scales need a width that is a multiple of 32, found " +
-        std::to_string(geometry.row_width));
+Result<std::unique_ptr<HostRowStore>> make_host_row_store(TableGeometry geometry, HostRows rows) {
+  ENGRAM_RETURN_IF_ERROR(check_width(geometry));
+  // The decoder knows rows without gaps only.
+  if (rows.place.value_stride != geometry.value_bytes() ||
+      rows.place.scale_stride != geometry.scale_bytes()) {
+    return unimplemented(
+        table_name(geometry) + ": rows are " + std::to_string(rows.place.value_stride) +
+        " bytes apart, expected " + std::to_string(geometry.value_bytes()));
   }
+  return std::unique_ptr<HostRowStore>(
+      std::make_unique<HostStore>(std::move(geometry), std::move(rows)));
+}
+
+Result<OwnedTable> make_owned_table(TableGeometry geometry, std::string version) {
+  ENGRAM_RETURN_IF_ERROR(check_width(geometry));
+  const std::string name = table_name(geometry);
   Result<Buffer> values = allocate_host(name, geometry.rows * geometry.value_bytes());
   if (!values.ok()) return values.status();
   Result<Buffer> scales = allocate_host(name + ", scales", geometry.rows * geometry.scale_bytes());
   if (!scales.ok()) return scales.status();
-  return std::unique_ptr<HostRowStore>(std::make_unique<HugePageStore>(
-      std::move(geometry), std::move(values).value(), std::move(scales).value()));
+  auto owner = std::make_shared<TwoBuffers>();
+  owner->values = std::move(values).value();
+  owner->scales = std::move(scales).value();
+  OwnedTable table;
+  table.values = owner->values.as<uint8_t>();
+  table.scales = owner->scales.as<uint8_t>();
+  const int64_t bytes = owner->values.bytes();
+  const RowPlace place{
+      .values = table.values,
+      .scales = table.scales,
+      .value_stride = geometry.value_bytes(),
+      .scale_stride = geometry.scale_bytes()};
+  Result<std::unique_ptr<HostRowStore>> store = make_host_row_store(
+      std::move(geometry), {.place = place,
+                            .bytes = bytes,
+                            .owner = std::move(owner),
+                            .where = "host",
+                            .version = std::move(version)});
+  if (!store.ok()) return store.status();
+  table.store = std::move(store).value();
+  return table;
 }
 
 }  // namespace engram::memory

@@ -17,6 +17,7 @@ namespace {
 
 using memory::DType;
 using memory::HostRowStore;
+using memory::OwnedTable;
 using memory::RowCodec;
 using memory::TableGeometry;
 
@@ -30,7 +31,7 @@ struct Sizes {
 };
 constexpr Sizes kSmoke{.table_bytes = int64_t{8} << 20, .tokens = 64, .ring_tokens = 16, .runs = 4};
 
-std::unique_ptr<HostRowStore> make_store(RowCodec codec, int64_t width, int64_t bytes) {
+OwnedTable make_table(RowCodec codec, int64_t width, int64_t bytes) {
   TableGeometry g;
   g.codec = codec;
   g.row_width = width;
@@ -40,22 +41,22 @@ std::unique_ptr<HostRowStore> make_store(RowCodec codec, int64_t width, int64_t 
     g.offsets.push_back(c * column_rows);
   }
   g.rows = kColumns * column_rows;
-  memory::Result<std::unique_ptr<HostRowStore>> store = memory::make_host_row_store(std::move(g));
-  if (!store.ok()) {
-    std::fprintf(stderr, "%s\n", store.status().to_string().c_str());
+  memory::Result<OwnedTable> table = memory::make_owned_table(std::move(g), "");
+  if (!table.ok()) {
+    std::fprintf(stderr, "%s\n", table.status().to_string().c_str());
     std::exit(1);
   }
-  return std::move(store).value();
+  return std::move(table).value();
 }
 
 // One table and everything that is timed on it.
 class Table {
  public:
   Table(RowCodec codec, int64_t width, const Sizes& sizes)
-      : sizes_(sizes), store_(make_store(codec, width, sizes.table_bytes)) {
-    const TableGeometry& g = store_->geometry();
-    fill_bytes(store_->values(), std::min<int64_t>(g.rows * g.value_bytes(), 64 << 20), 5);
-    if (g.scale_bytes() > 0) std::fill_n(scale_bytes(), g.rows * g.scale_bytes(), uint8_t{127});
+      : sizes_(sizes), table_(make_table(codec, width, sizes.table_bytes)), store_(*table_.store) {
+    const TableGeometry& g = store_.geometry();
+    fill_bytes(table_.values, std::min<int64_t>(g.rows * g.value_bytes(), 64 << 20), 5);
+    if (g.scale_bytes() > 0) std::fill_n(table_.scales, g.rows * g.scale_bytes(), uint8_t{127});
     ids_.resize(static_cast<size_t>(sizes.runs * sizes.tokens * kColumns));
     slots_.resize(static_cast<size_t>(sizes.tokens));
     const int64_t row_bytes = kColumns * width * 4;
@@ -72,41 +73,41 @@ class Table {
     }
   }
 
-  void gather(DType dtype) {
-    store_->gather(
-        next_ids(), slots_.data(), sizes_.tokens,
-        memory::make_view(
-            staging_.data(), dtype, sizes_.ring_tokens, store_->geometry().vector_width()));
-  }
+  void gather(DType dtype) { gather(next_ids(), 0, sizes_.tokens, staging(dtype)); }
 
   // Token by token, each waiting for its rows.
   void gather_one_by_one(DType dtype) {
-    const memory::View out = memory::make_view(
-        staging_.data(), dtype, sizes_.ring_tokens, store_->geometry().vector_width());
+    const memory::View out = staging(dtype);
     const int64_t* ids = next_ids();
     for (int64_t t = 0; t < sizes_.tokens; ++t) {
-      store_->gather(ids + t * kColumns, slots_.data() + t, 1, out);
+      gather(ids + t * kColumns, t, 1, out);
     }
   }
 
   void copy(int64_t ahead) {
     copy_rows(
-        static_cast<const uint8_t*>(store_->values()), store_->geometry().value_bytes(), next_ids(),
+        store_.place().values, store_.geometry().value_bytes(), next_ids(),
         sizes_.tokens * kColumns, ahead, staging_.as<uint8_t>(), sizes_.ring_tokens * kColumns);
   }
 
   int64_t run_bytes() const {
-    const TableGeometry& g = store_->geometry();
+    const TableGeometry& g = store_.geometry();
     return sizes_.tokens * kColumns * (g.value_bytes() + g.scale_bytes());
   }
   uint64_t hash() const {
     return hash_bytes(staging_.data(), std::min<int64_t>(staging_.bytes(), 1 << 20));
   }
-  const HostRowStore& store() const { return *store_; }
+  const HostRowStore& store() const { return store_; }
   int64_t tokens() const { return sizes_.tokens; }
 
  private:
-  uint8_t* scale_bytes() { return static_cast<uint8_t*>(store_->scales()); }
+  memory::View staging(DType dtype) const {
+    return memory::make_view(
+        staging_.data(), dtype, sizes_.ring_tokens, store_.geometry().vector_width());
+  }
+  void gather(const int64_t* ids, int64_t first, int64_t tokens, memory::View out) {
+    ENGRAM_CHECK(store_.gather(ids, slots_.data() + first, tokens, out, &failed_).ok());
+  }
   // Every run asks for other rows, so that none comes from a cache.
   const int64_t* next_ids() {
     run_ = (run_ + 1) % sizes_.runs;
@@ -114,10 +115,12 @@ class Table {
   }
 
   const Sizes sizes_;
-  std::unique_ptr<HostRowStore> store_;
+  const OwnedTable table_;
+  HostRowStore& store_;
   memory::Buffer staging_;
   std::vector<int64_t> ids_;
   std::vector<int32_t> slots_;
+  std::vector<int32_t> failed_;
   int64_t run_ = 0;
 };
 

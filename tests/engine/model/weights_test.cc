@@ -149,12 +149,12 @@ void check_engram(const Loaded& loaded, size_t index) {
   const memory::TableGeometry& g = table->geometry();
   CHECK(g.layer == loaded.config.engram.layer_ids[index]);
   REQUIRE(static_cast<int64_t>(values.size()) == g.rows * g.value_bytes());
-  CHECK(std::memcmp(table->values(), values.data(), values.size()) == 0);
+  CHECK(std::memcmp(table->place().values, values.data(), values.size()) == 0);
   CHECK(loaded.has(p + "embedding.scale") == (g.scale_bytes() > 0));
   if (g.scale_bytes() > 0) {
     const std::string scales = loaded.stored(p + "embedding.scale");
     REQUIRE(static_cast<int64_t>(scales.size()) == g.rows * g.scale_bytes());
-    CHECK(std::memcmp(table->scales(), scales.data(), scales.size()) == 0);
+    CHECK(std::memcmp(table->place().scales, scales.data(), scales.size()) == 0);
   }
 }
 
@@ -273,7 +273,8 @@ TEST_CASE("dummy weights are finite, of unit scale and the same every time", "[w
   const int64_t values = table->geometry().rows * table->geometry().row_width;
   squares = 0;
   for (int64_t i = 0; i < values; ++i) {
-    const double x = static_cast<float>(static_cast<const memory::Bf16*>(table->values())[i]);
+    const double x =
+        static_cast<float>(reinterpret_cast<const memory::Bf16*>(table->place().values)[i]);
     squares += x * x;
   }
   CHECK(squares / static_cast<double>(values) == Approx(1.0).epsilon(0.02));

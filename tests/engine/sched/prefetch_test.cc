@@ -36,14 +36,20 @@ class SlowStore : public memory::RowStore {
   const TableGeometry& geometry() const override { return geometry_; }
   std::string placement() const override { return "test"; }
   memory::RowStoreStats stats() const override { return {}; }
-  void gather(
-      const int64_t* row_ids, const int32_t* slots, int64_t tokens, memory::View out) override {
+  std::string version() const override { return "test"; }
+  memory::Status gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      memory::View out,
+      std::vector<int32_t>*) override {
     before_();
     const int64_t columns = geometry_.columns();
     for (int64_t i = 0; i < tokens * columns; ++i) {
       float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
       for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
     }
+    return {};
   }
 
  private:

@@ -31,24 +31,34 @@ TableGeometry make_geometry(RowCodec codec, int columns, int64_t rows_per_column
   return g;
 }
 
-std::unique_ptr<HostRowStore> make_store(const TableGeometry& geometry) {
-  Result<std::unique_ptr<HostRowStore>> store = make_host_row_store(geometry);
-  REQUIRE(store.ok());
-  return std::move(store).value();
+OwnedTable make_table(const TableGeometry& geometry) {
+  Result<OwnedTable> table = make_owned_table(geometry, "7");
+  REQUIRE(table.ok());
+  return std::move(table).value();
 }
 
-void fill_random(HostRowStore& store, uint32_t seed) {
-  const TableGeometry& g = store.geometry();
+void gather_all(
+    RowStore& store, const std::vector<int64_t>& ids, const std::vector<int32_t>& slots, View out) {
+  std::vector<int32_t> failed;
+  const int64_t tokens = static_cast<int64_t>(slots.size());
+  CHECK(store.gather(ids.data(), slots.data(), tokens, out, &failed).ok());
+  CHECK(failed.empty());
+}
+
+void fill_random(const OwnedTable& table, uint32_t seed) {
+  const TableGeometry& g = table.store->geometry();
   std::mt19937 random(seed);
-  uint8_t* values = static_cast<uint8_t*>(store.values());
-  for (int64_t i = 0; i < g.rows * g.value_bytes(); ++i) values[i] = static_cast<uint8_t>(random());
-  uint8_t* scales = static_cast<uint8_t*>(store.scales());
-  for (int64_t i = 0; i < g.rows * g.scale_bytes(); ++i) scales[i] = static_cast<uint8_t>(random());
+  for (int64_t i = 0; i < g.rows * g.value_bytes(); ++i) {
+    table.values[i] = static_cast<uint8_t>(random());
+  }
+  for (int64_t i = 0; i < g.rows * g.scale_bytes(); ++i) {
+    table.scales[i] = static_cast<uint8_t>(random());
+  }
 }
 
 float naive(HostRowStore& store, int64_t row, int64_t i) {
   const TableGeometry& g = store.geometry();
-  const uint8_t* values = static_cast<uint8_t*>(store.values()) + row * g.value_bytes();
+  const uint8_t* values = store.place().values + row * g.value_bytes();
   switch (g.codec) {
     case RowCodec::kBf16: {
       Bf16 v;
@@ -66,7 +76,7 @@ float naive(HostRowStore& store, int64_t row, int64_t i) {
       return v;
     }
     case RowCodec::kF8Ue8m0: {
-      const uint8_t* scales = static_cast<uint8_t*>(store.scales()) + row * g.scale_bytes();
+      const uint8_t* scales = store.place().scales + row * g.scale_bytes();
       return e4m3_to_float(values[i]) * e8m0_to_float(scales[i / 32]);
     }
   }
@@ -88,9 +98,7 @@ void check_gather(
   const T untouched(-3.f);
   std::vector<T> out(static_cast<size_t>(out_rows * width), untouched);
   const DType dtype = sizeof(T) == 4 ? DType::kF32 : DType::kBf16;
-  store.gather(
-      ids.data(), slots.data(), static_cast<int64_t>(slots.size()),
-      make_view(out.data(), dtype, out_rows, width));
+  gather_all(store, ids, slots, make_view(out.data(), dtype, out_rows, width));
 
   std::vector<T> expected(out.size(), untouched);
   for (size_t t = 0; t < slots.size(); ++t) {
@@ -114,8 +122,8 @@ TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
     for (const RowCodec codec : kCodecs) {
       for (const int64_t width : {1, 7, 32, 64, 100, 128, 160}) {
         if (codec == RowCodec::kF8Ue8m0 && width % 32 != 0) continue;
-        const std::unique_ptr<HostRowStore> store = make_store(make_geometry(codec, 6, 501, width));
-        fill_random(*store, kSeed);
+        const OwnedTable table = make_table(make_geometry(codec, 6, 501, width));
+        fill_random(table, kSeed);
         std::mt19937 random(kSeed + 1);
         for (const int tokens : {0, 1, 2, 64}) {
           CAPTURE(row_codec_name(codec), width, tokens);
@@ -128,13 +136,13 @@ TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
           if (std::gcd(tokens + 5, 5) != 1) {
             for (int t = 0; t < tokens; ++t) slots[static_cast<size_t>(t)] = tokens + 4 - t;
           }
-          check_gather<float>(*store, ids, slots);
-          check_gather<Bf16>(*store, ids, slots);
+          check_gather<float>(*table.store, ids, slots);
+          check_gather<Bf16>(*table.store, ids, slots);
           // The same row for everything, then the last rows of the table.
           std::fill(ids.begin(), ids.end(), 0);
-          check_gather<float>(*store, ids, slots);
+          check_gather<float>(*table.store, ids, slots);
           std::fill(ids.begin(), ids.end(), 6 * 501 - 1);
-          check_gather<float>(*store, ids, slots);
+          check_gather<float>(*table.store, ids, slots);
         }
       }
     }
@@ -144,10 +152,9 @@ TEST_CASE("a gather decodes exactly what was stored", "[row_store]") {
 TEST_CASE("every fp8 code with every scale", "[row_store]") {
   test::on_each_target([](int64_t) {
     // Row s: all 256 codes with the scale s.
-    const std::unique_ptr<HostRowStore> store =
-        make_store(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
-    uint8_t* values = static_cast<uint8_t*>(store->values());
-    uint8_t* scales = static_cast<uint8_t*>(store->scales());
+    const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
+    uint8_t* values = table.values;
+    uint8_t* scales = table.scales;
     for (int s = 0; s < 256; ++s) {
       for (int code = 0; code < 256; ++code) values[s * 256 + code] = static_cast<uint8_t>(code);
       std::memset(scales + s * 8, s, 8);
@@ -158,8 +165,8 @@ TEST_CASE("every fp8 code with every scale", "[row_store]") {
       ids[static_cast<size_t>(s)] = s;
       slots[static_cast<size_t>(s)] = s;
     }
-    check_gather<float>(*store, ids, slots);
-    check_gather<Bf16>(*store, ids, slots);
+    check_gather<float>(*table.store, ids, slots);
+    check_gather<Bf16>(*table.store, ids, slots);
   });
 }
 
@@ -167,8 +174,8 @@ TEST_CASE("every bf16 and f16 code", "[row_store]") {
   test::on_each_target([](int64_t) {
     for (const RowCodec codec : {RowCodec::kBf16, RowCodec::kF16}) {
       CAPTURE(row_codec_name(codec));
-      const std::unique_ptr<HostRowStore> store = make_store(make_geometry(codec, 1, 256, 256));
-      uint16_t* values = static_cast<uint16_t*>(store->values());
+      const OwnedTable table = make_table(make_geometry(codec, 1, 256, 256));
+      uint16_t* values = reinterpret_cast<uint16_t*>(table.values);
       for (uint32_t code = 0; code < 0x10000; ++code) values[code] = static_cast<uint16_t>(code);
       std::vector<int64_t> ids(256);
       std::vector<int32_t> slots(256);
@@ -176,35 +183,35 @@ TEST_CASE("every bf16 and f16 code", "[row_store]") {
         ids[static_cast<size_t>(row)] = row;
         slots[static_cast<size_t>(row)] = row;
       }
-      check_gather<float>(*store, ids, slots);
-      check_gather<Bf16>(*store, ids, slots);
+      check_gather<float>(*table.store, ids, slots);
+      check_gather<Bf16>(*table.store, ids, slots);
     }
   });
 }
 
 TEST_CASE("a store says where it is and what it read", "[row_store]") {
-  const std::unique_ptr<HostRowStore> store =
-      make_store(make_geometry(RowCodec::kF8Ue8m0, 4, 40000, 64));
+  const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 4, 40000, 64));
+  const HostRowStore* store = table.store.get();
   CHECK_THAT(store->placement(), Catch::StartsWith("host, "));
   CHECK_THAT(store->placement(), Catch::EndsWith(" % huge pages"));
-  CHECK(store->scales() != nullptr);
+  CHECK(store->version() == "7");
+  CHECK(store->place().scales != nullptr);
   const std::vector<int64_t> ids = {1, 2, 3, 4, 5, 6, 7, 8};
   const std::vector<int32_t> slots = {1, 0};
   std::vector<float> out(2 * 256);
-  store->gather(ids.data(), slots.data(), 2, make_view(out.data(), DType::kF32, 2, 256));
+  gather_all(*table.store, ids, slots, make_view(out.data(), DType::kF32, 2, 256));
   CHECK(store->stats().rows_read == 8);
   CHECK(store->stats().bytes_read == 8 * (64 + 2));
 }
 
 TEST_CASE("a table that cannot be is refused", "[row_store]") {
-  const Result<std::unique_ptr<HostRowStore>> huge =
-      make_host_row_store(make_geometry(RowCodec::kF32, 8, int64_t{1} << 36, 64));
+  const Result<OwnedTable> huge =
+      make_owned_table(make_geometry(RowCodec::kF32, 8, int64_t{1} << 36, 64), "");
   REQUIRE_FALSE(huge.ok());
   CHECK(huge.status().code() == Code::kResourceExhausted);
   CHECK_THAT(huge.status().message(), Catch::Contains("n-gram table of layer 3"));
 
-  const Result<std::unique_ptr<HostRowStore>> odd =
-      make_host_row_store(make_geometry(RowCodec::kF8Ue8m0, 8, 10, 48));
+  const Result<OwnedTable> odd = make_owned_table(make_geometry(RowCodec::kF8Ue8m0, 8, 10, 48), "");
   REQUIRE_FALSE(odd.ok());
   CHECK(odd.status().code() == Code::kInvalidArgument);
   CHECK_THAT(odd.status().message(), Catch::Contains("48"));
