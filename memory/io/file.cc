@@ -8,7 +8,6 @@
 #include <cstring>
 
 namespace engram::memory {
-namespace {
 
 Status open_error(const std::string& path, int error) {
   const std::string message = path + ": cannot be opened: " + std::strerror(error);
@@ -27,8 +26,6 @@ Status open_error(const std::string& path, int error) {
       return invalid_argument(message);
   }
 }
-
-}  // namespace
 
 File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);

@@ -40,6 +40,9 @@ class File {
   std::string path_;
 };
 
+// What open() and the like found wrong with `path`, by errno.
+Status open_error(const std::string& path, int error);
+
 // The whole file; INVALID_ARGUMENT when it is larger than `limit` bytes.
 Result<std::string> read_text_file(const std::string& path, int64_t limit);
 
