@@ -8,6 +8,8 @@
 #include <numeric>
 #include <utility>
 
+#include "memory/base/byte_text.h"
+
 namespace engram::server {
 namespace {
 
@@ -19,25 +21,8 @@ struct Unit {
 };
 
 constexpr double kKibi = 1024.0;
-constexpr double kKilo = 1000.0;
 
 constexpr Unit kCountUnits[] = {{"", 1}, {"k", kKibi}, {"m", kKibi* kKibi}};
-constexpr Unit kByteUnits[] = {
-    {"", 1},
-    {"b", 1},
-    {"k", kKibi},
-    {"kib", kKibi},
-    {"kb", kKilo},
-    {"m", kKibi* kKibi},
-    {"mib", kKibi* kKibi},
-    {"mb", kKilo* kKilo},
-    {"g", kKibi* kKibi* kKibi},
-    {"gib", kKibi* kKibi* kKibi},
-    {"gb", kKilo* kKilo* kKilo},
-    {"t", kKibi* kKibi* kKibi* kKibi},
-    {"tib", kKibi* kKibi* kKibi* kKibi},
-    {"tb", kKilo* kKilo* kKilo* kKilo},
-};
 constexpr Unit kTimeUnits[] = {{"", 1}, {"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
 
 std::string lower(std::string text) {
@@ -79,7 +64,7 @@ Result<int64_t> parse_count(const std::string& text) {
 }
 
 Result<int64_t> parse_bytes(const std::string& text) {
-  return whole(parse_with_unit(text, kByteUnits, "a size such as 512MiB or 2GiB"), text);
+  return memory::parse_bytes(text);
 }
 
 Result<double> parse_seconds(const std::string& text) {

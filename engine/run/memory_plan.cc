@@ -1,7 +1,6 @@
 #include "engine/run/memory_plan.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 
 namespace engram::engine {
@@ -15,19 +14,6 @@ int64_t pages_for(int64_t tokens, int page_tokens) {
 }
 
 }  // namespace
-
-std::string format_bytes(int64_t bytes) {
-  const double value = static_cast<double>(bytes);
-  char text[32];
-  if (bytes >= kGiB) {
-    std::snprintf(text, sizeof text, "%.2f GiB", value / static_cast<double>(kGiB));
-  } else if (bytes >= 1 << 20) {
-    std::snprintf(text, sizeof text, "%.1f MiB", value / (1 << 20));
-  } else {
-    std::snprintf(text, sizeof text, "%.1f KiB", value / (1 << 10));
-  }
-  return text;
-}
 
 memory::Result<MemoryPlan> plan_memory(const MemoryRequest& r) {
   if (r.max_model_len > r.model_positions) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "memory/base/byte_text.h"
 #include "memory/base/status.h"
 
 namespace engram::engine {
@@ -32,7 +33,6 @@ struct MemoryPlan {
 // RESOURCE_EXHAUSTED when not a single page fits.
 memory::Result<MemoryPlan> plan_memory(const MemoryRequest& request);
 
-// "1.50 GiB"
-std::string format_bytes(int64_t bytes);
+using memory::format_bytes;
 
 }  // namespace engram::engine
