@@ -1,5 +1,7 @@
 #include "memory/table/geometry.h"
 
+#include <cmath>
+#include <iterator>
 #include <string>
 
 namespace engram::memory {
@@ -97,8 +99,21 @@ const char* row_codec_name(RowCodec codec) {
       return "f32";
     case RowCodec::kF8Ue8m0:
       return "f8_e4m3+ue8m0";
+    case RowCodec::kF8Tensor:
+      return "f8_e4m3";
+    case RowCodec::kInt8:
+      return "int8";
+    case RowCodec::kInt4:
+      return "int4";
   }
   return "?";
+}
+
+std::optional<RowCodec> parse_row_codec(std::string_view name) {
+  for (const RowCodec codec : kRowCodecs) {
+    if (name == row_codec_name(codec)) return codec;
+  }
+  return std::nullopt;
 }
 
 int64_t TableGeometry::value_bytes() const {
@@ -109,20 +124,66 @@ int64_t TableGeometry::value_bytes() const {
     case RowCodec::kF32:
       return 4 * row_width;
     case RowCodec::kF8Ue8m0:
+    case RowCodec::kF8Tensor:
+    case RowCodec::kInt8:
       return row_width;
+    case RowCodec::kInt4:
+      return row_width / 2;
   }
   ENGRAM_CHECK(false);
   return 0;
 }
 
 int64_t TableGeometry::scale_bytes() const {
-  return codec == RowCodec::kF8Ue8m0 ? row_width / 32 : 0;
+  const int values = scale_group();
+  if (values == 0) return 0;
+  return row_width / values * (codec == RowCodec::kF8Ue8m0 ? 1 : 2);
+}
+
+int TableGeometry::scale_group() const {
+  switch (codec) {
+    case RowCodec::kBf16:
+    case RowCodec::kF16:
+    case RowCodec::kF32:
+    case RowCodec::kF8Tensor:
+      return 0;
+    case RowCodec::kF8Ue8m0:
+      return 32;
+    case RowCodec::kInt8:
+    case RowCodec::kInt4:
+      return group;
+  }
+  ENGRAM_CHECK(false);
+  return 0;
+}
+
+Status check_codec(const TableGeometry& g) {
+  if (static_cast<size_t>(g.codec) >= std::size(kRowCodecs)) {
+    return reject(
+        "codec", std::to_string(static_cast<int>(g.codec)),
+        "less than " + std::to_string(std::size(kRowCodecs)));
+  }
+  if (g.codec == RowCodec::kF8Tensor && !(g.tensor_scale > 0.f && std::isfinite(g.tensor_scale))) {
+    return reject("tensor_scale", std::to_string(g.tensor_scale), "a positive number");
+  }
+  const bool integers = g.codec == RowCodec::kInt8 || g.codec == RowCodec::kInt4;
+  if (integers && (g.group < 16 || g.group % 16 != 0)) {
+    return reject("group", std::to_string(g.group), "a multiple of 16");
+  }
+  const int values = g.scale_group();
+  if (values != 0 && g.row_width % values != 0) {
+    return reject(
+        "row_width", std::to_string(g.row_width),
+        "a multiple of " + std::to_string(values) + " with codec " + row_codec_name(g.codec));
+  }
+  return {};
 }
 
 Status check_geometry(const TableGeometry& g) {
   ENGRAM_RETURN_IF_ERROR(check_between("layer", g.layer, 0, 1 << 20));
   ENGRAM_RETURN_IF_ERROR(check_columns(g));
   ENGRAM_RETURN_IF_ERROR(check_between("row_width", g.row_width, 1, kMaxRowWidth));
+  ENGRAM_RETURN_IF_ERROR(check_codec(g));
   ENGRAM_RETURN_IF_ERROR(check_between("fill_id", g.fill_id, 0, kMaxIds - 1));
   switch (g.mix) {
     case Mix::kXorMultiply:

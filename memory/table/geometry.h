@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "memory/base/status.h"
@@ -11,10 +13,21 @@
 
 namespace engram::memory {
 
-// Row encodings. kF8Ue8m0: e4m3 values with one ue8m0 scale byte per 32 values, kept apart.
-enum class RowCodec : uint8_t { kBf16, kF16, kF32, kF8Ue8m0 };
+// Row encodings. Those with scales keep them beside the values, see RowPlace.
+//   kF8Ue8m0    e4m3 values, one ue8m0 scale byte (a power of two) per 32 values
+//   kF8Tensor   e4m3 values times one f32 for the whole table
+//   kInt8       two's complement integers, one f16 scale per `group` values
+//   kInt4       the same with two values in a byte, the first one in the low nibble
+// The numbers are stored in files.
+enum class RowCodec : uint8_t { kBf16, kF16, kF32, kF8Ue8m0, kF8Tensor, kInt8, kInt4 };
 
+inline constexpr RowCodec kRowCodecs[] = {RowCodec::kBf16,    RowCodec::kF16,      RowCodec::kF32,
+                                          RowCodec::kF8Ue8m0, RowCodec::kF8Tensor, RowCodec::kInt8,
+                                          RowCodec::kInt4};
+
+// "bf16", "f16", "f32", "f8_e4m3+ue8m0", "f8_e4m3", "int8", "int4".
 const char* row_codec_name(RowCodec codec);
+std::optional<RowCodec> parse_row_codec(std::string_view name);
 
 // How the ids of an n-gram become one number, before the remainder by the column's modulus.
 //   kXorMultiply  xor over d of id[t-d] * multipliers[d]; Engram, DeepSeek-V4.1, Qwen4-Exp
@@ -49,16 +62,24 @@ struct TableGeometry {
   int64_t rows = 0;                  // R, at least the sum of the moduli (the rest is padding)
   int64_t row_width = 0;             // r, elements
   RowCodec codec = RowCodec::kBf16;
+  float tensor_scale = 1.f;  // kF8Tensor
+  int group = 32;            // kInt8, kInt4: values per scale, a multiple of 16
 
   int columns() const { return static_cast<int>(moduli.size()); }  // H
   int max_order() const { return orders.empty() ? 0 : orders.back(); }
   int64_t vector_width() const { return columns() * row_width; }  // E = H*r
   int64_t value_bytes() const;                                    // of one row, without scales
   int64_t scale_bytes() const;                                    // of one row; 0 without scales
+  int scale_group() const;                                        // values per scale; 0 without
 };
 
+// INVALID_ARGUMENT when rows of that width cannot have that codec: scales need whole groups, and a
+// scale of the table is a positive number.
+Status check_codec(const TableGeometry& geometry);
+
 // INVALID_ARGUMENT names the field, what was expected and what was found. What passes can be
-// hashed, its offsets and row ids stay inside the table, and its byte counts fit 63 bits.
+// hashed, its offsets and row ids stay inside the table, its byte counts fit 63 bits, and
+// check_codec() holds.
 Status check_geometry(const TableGeometry& geometry);
 
 }  // namespace engram::memory

@@ -3,15 +3,13 @@
 #include <hwy/cache_control.h>
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "memory/table/row_decode.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "memory/base/widen-inl.h"
+#include "memory/table/row_kernels-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace engram::memory::HWY_NAMESPACE {
@@ -21,137 +19,73 @@ namespace engram::memory::HWY_NAMESPACE {
 constexpr int64_t kAheadBytes = 4096;
 constexpr uint64_t kLine = 64;
 
-HWY_INLINE void store(FloatVec value, float* to) {
-  hn::StoreU(value, FloatTag(), to);
-}
-HWY_INLINE void store(FloatVec value, Bf16* to) {
-  hn::StoreU(round_to_bf16(value), HalfWordTag(), reinterpret_cast<uint16_t*>(to));
-}
-
-struct FromBf16 {
-  static constexpr int64_t kBytes = 2;
-  static HWY_INLINE FloatVec load(const uint8_t* from) {
-    return widen_bf16(hn::LoadU(HalfWordTag(), reinterpret_cast<const uint16_t*>(from)));
-  }
-};
-struct FromF16 {
-  static constexpr int64_t kBytes = 2;
-  static HWY_INLINE FloatVec load(const uint8_t* from) {
-    return widen_f16(reinterpret_cast<const uint16_t*>(from));
-  }
-};
-struct FromF32 {
-  static constexpr int64_t kBytes = 4;
-  static HWY_INLINE FloatVec load(const uint8_t* from) {
-    return hn::LoadU(FloatTag(), reinterpret_cast<const float*>(from));
-  }
-};
-
-// A row of independent elements; what does not fill a vector goes through a buffer.
-template <typename From, typename T>
-HWY_INLINE void convert_row(const uint8_t* from, int64_t width, T* to) {
-  int64_t i = 0;
-  for (; i + kFloatLanes <= width; i += kFloatLanes) {
-    store(From::load(from + i * From::kBytes), to + i);
-  }
-  const int64_t left = width - i;
-  if (kFloatLanes == 1 || left <= 0) return;
-  uint8_t in[kFloatLanes * From::kBytes] = {};
-  T out[kFloatLanes];
-  std::memcpy(in, from + i * From::kBytes, static_cast<size_t>(left * From::kBytes));
-  store(From::load(in), out);
-  std::memcpy(to + i, out, static_cast<size_t>(left) * sizeof(T));
-}
-
-HWY_INLINE void copy_row(const uint8_t* from, int64_t bytes, uint8_t* to) {
-  const hn::CappedTag<uint8_t, 64> d;
-  constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<uint8_t, 64>()));
-  if (bytes < kStep) {
-    std::memcpy(to, from, static_cast<size_t>(bytes));
-    return;
-  }
-  int64_t i = 0;
-  for (; i + kStep <= bytes; i += kStep) hn::StoreU(hn::LoadU(d, from + i), d, to + i);
-  if (i < bytes) hn::StoreU(hn::LoadU(d, from + bytes - kStep), d, to + bytes - kStep);
-}
-
-// e4m3 values in blocks of 32 with a power of two each.
-template <typename T>
-HWY_INLINE void scale_row(const uint8_t* from, const uint8_t* scales, int64_t width, T* to) {
-  for (int64_t block = 0; block < width / 32; ++block) {
-    const uint32_t code = scales[block];
-    const uint32_t bits = code == 0 ? 0x00400000u : code == 255 ? 0x7fc00000u : code << 23;
-    const FloatVec scale = hn::Set(FloatTag(), std::bit_cast<float>(bits));
-    for (int64_t i = block * 32; i < block * 32 + 32; i += kFloatLanes) {
-      store(hn::Mul(widen_e4m3(from + i), scale), to + i);
-    }
-  }
-}
-
-HWY_INLINE void prefetch_row(const RowGather& g, int64_t index) {
-  const int64_t id = g.ids[index];
-  ENGRAM_CHECK(id >= 0);
-  ENGRAM_CHECK(id < g.rows);
+HWY_INLINE void prefetch_bytes(const uint8_t* from, int64_t bytes) {
   // A row need not begin on a line.
-  const uint64_t begin = reinterpret_cast<uint64_t>(g.values + id * g.value_bytes);
-  const uint64_t end = begin + static_cast<uint64_t>(g.value_bytes);
+  const uint64_t begin = reinterpret_cast<uint64_t>(from);
+  const uint64_t end = begin + static_cast<uint64_t>(bytes);
   for (uint64_t line = begin / kLine * kLine; line < end; line += kLine) {
     hwy::Prefetch(reinterpret_cast<const uint8_t*>(line));
   }
-  if (g.scales != nullptr) hwy::Prefetch(g.scales + id * g.scale_bytes);
 }
 
-// decode(id, to) for each row, with the rows that follow on their way.
-template <typename T, typename Decode>
-HWY_INLINE void for_each_row(const RowGather& gather, const Decode& decode) {
-  const RowGather g = gather;  // a copy of its own: stores to `out` cannot change it
-  const int64_t count = g.tokens * g.columns;
-  const int64_t ahead = std::max<int64_t>(4, kAheadBytes / (g.value_bytes + g.scale_bytes));
-  for (int64_t i = 0; i < std::min(ahead, count); ++i) prefetch_row(g, i);
+template <RowCodec kCodec, typename T>
+void gather_rows(const RowGather& gather, int64_t rows, int64_t columns) {
+  // Copies of their own: stores to `out` cannot change them.
+  const RowGather r = gather;
+  const TableGeometry& g = *gather.geometry;
+  const int64_t width = g.row_width;
+  const int64_t value_bytes = g.value_bytes();
+  const int64_t scale_bytes = g.scale_bytes();
+  const int64_t count = r.tokens * columns;
+  const int64_t ahead = std::max<int64_t>(4, kAheadBytes / (value_bytes + scale_bytes));
+  const auto prefetch = [&](int64_t index) HWY_ATTR {
+    const int64_t id = r.ids[index];
+    ENGRAM_CHECK(id >= 0);
+    ENGRAM_CHECK(id < rows);
+    prefetch_bytes(r.place.values + id * r.place.value_stride, value_bytes);
+    if (scale_bytes > 0) prefetch_bytes(r.place.scales + id * r.place.scale_stride, scale_bytes);
+  };
+  for (int64_t i = 0; i < std::min(ahead, count); ++i) prefetch(i);
   int64_t index = 0;
-  for (int64_t t = 0; t < g.tokens; ++t) {
-    ENGRAM_CHECK(g.slots[t] >= 0);
-    ENGRAM_CHECK(g.slots[t] < g.out.rows);
-    T* to = g.out.row<T>(g.slots[t]);
-    for (int64_t h = 0; h < g.columns; ++h, ++index) {
-      if (index + ahead < count) prefetch_row(g, index + ahead);
-      decode(g.ids[index], to + h * g.width);
+  for (int64_t t = 0; t < r.tokens; ++t) {
+    ENGRAM_CHECK(r.slots[t] >= 0);
+    ENGRAM_CHECK(r.slots[t] < r.out.rows);
+    T* to = r.out.row<T>(r.slots[t]);
+    for (int64_t h = 0; h < columns; ++h, ++index) {
+      if (index + ahead < count) prefetch(index + ahead);
+      const int64_t id = r.ids[index];
+      decode_one<kCodec>(
+          g, r.place.values + id * r.place.value_stride,
+          scale_bytes > 0 ? r.place.scales + id * r.place.scale_stride : nullptr, to + h * width);
     }
   }
 }
 
-template <typename From, typename T>
-void convert_rows(const RowGather& g) {
-  for_each_row<T>(g, [&g](int64_t id, T* to) HWY_ATTR {
-    convert_row<From>(g.values + id * g.value_bytes, g.width, to);
-  });
+template <RowCodec kCodec>
+void gather_as(const RowGather& gather, int64_t rows, int64_t columns) {
+  if (gather.out.dtype == DType::kF32) {
+    gather_rows<kCodec, float>(gather, rows, columns);
+  } else {
+    gather_rows<kCodec, Bf16>(gather, rows, columns);
+  }
 }
 
-template <typename T>
-void copy_rows(const RowGather& g) {
-  for_each_row<T>(g, [&g](int64_t id, T* to) HWY_ATTR {
-    copy_row(g.values + id * g.value_bytes, g.value_bytes, reinterpret_cast<uint8_t*>(to));
-  });
-}
-
-template <typename T>
-void scale_rows(const RowGather& g) {
-  for_each_row<T>(g, [&g](int64_t id, T* to) HWY_ATTR {
-    scale_row(g.values + id * g.value_bytes, g.scales + id * g.scale_bytes, g.width, to);
-  });
-}
-
-void decode_rows(const RowGather& g) {
-  const bool wide = g.out.dtype == DType::kF32;
-  switch (g.codec) {
+void decode_rows(const RowGather& gather, int64_t rows, int64_t columns) {
+  switch (gather.geometry->codec) {
     case RowCodec::kBf16:
-      return wide ? convert_rows<FromBf16, float>(g) : copy_rows<Bf16>(g);
+      return gather_as<RowCodec::kBf16>(gather, rows, columns);
     case RowCodec::kF16:
-      return wide ? convert_rows<FromF16, float>(g) : convert_rows<FromF16, Bf16>(g);
+      return gather_as<RowCodec::kF16>(gather, rows, columns);
     case RowCodec::kF32:
-      return wide ? copy_rows<float>(g) : convert_rows<FromF32, Bf16>(g);
+      return gather_as<RowCodec::kF32>(gather, rows, columns);
     case RowCodec::kF8Ue8m0:
-      return wide ? scale_rows<float>(g) : scale_rows<Bf16>(g);
+      return gather_as<RowCodec::kF8Ue8m0>(gather, rows, columns);
+    case RowCodec::kF8Tensor:
+      return gather_as<RowCodec::kF8Tensor>(gather, rows, columns);
+    case RowCodec::kInt8:
+      return gather_as<RowCodec::kInt8>(gather, rows, columns);
+    case RowCodec::kInt4:
+      return gather_as<RowCodec::kInt4>(gather, rows, columns);
   }
 }
 
@@ -164,8 +98,31 @@ namespace engram::memory {
 HWY_EXPORT(decode_rows);
 
 void decode_rows(const RowGather& gather) {
-  if (gather.tokens * gather.columns == 0 || gather.width == 0) return;
-  HWY_DYNAMIC_DISPATCH(decode_rows)(gather);
+  const TableGeometry& g = *gather.geometry;
+  ENGRAM_CHECK(gather.out.dtype == DType::kF32 || gather.out.dtype == DType::kBf16);
+  ENGRAM_CHECK(gather.out.cols >= g.vector_width());
+  if (gather.tokens * g.columns() == 0 || g.row_width == 0) return;
+  HWY_DYNAMIC_DISPATCH(decode_rows)(gather, g.rows, g.columns());
+}
+
+void decode_row(
+    const TableGeometry& geometry,
+    const uint8_t* values,
+    const uint8_t* scales,
+    DType dtype,
+    void* to) {
+  ENGRAM_CHECK(dtype == DType::kF32 || dtype == DType::kBf16);
+  const int64_t id = 0;
+  const int32_t slot = 0;
+  const RowGather gather{
+      .geometry = &geometry,
+      .place = {.values = values, .scales = scales, .value_stride = 0, .scale_stride = 0},
+      .ids = &id,
+      .slots = &slot,
+      .tokens = 1,
+      .out = make_view(to, dtype, 1, geometry.row_width),
+  };
+  if (geometry.row_width > 0) HWY_DYNAMIC_DISPATCH(decode_rows)(gather, 1, 1);
 }
 
 }  // namespace engram::memory

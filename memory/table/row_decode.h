@@ -1,30 +1,36 @@
 // The inner loop of a gather: reads stored rows by id, far apart in memory, and writes them as
 // activations. Runs on the calling thread, with the best vector instructions at hand.
+//
+// Decoding is exact in f32: the value is the stored number times its scale, rounded once where the
+// product does not fit. bf16 is that f32, rounded to nearest, ties to even.
 #pragma once
 
 #include <cstdint>
 
 #include "memory/base/tensor.h"
 #include "memory/table/geometry.h"
+#include "memory/table/row_place.h"
 
 namespace engram::memory {
 
-// Row ids[t * columns + h] goes to out[slots[t]], elements [h * width, (h + 1) * width).
+// Row ids[t * H + h] goes to out[slots[t]], elements [h * r, (h + 1) * r).
 struct RowGather {
-  RowCodec codec = RowCodec::kBf16;
-  int64_t rows = 0;         // of the table; an id outside is a bug
-  int64_t width = 0;        // elements of a row; a multiple of 32 with scales
-  int64_t value_bytes = 0;  // of a row
-  int64_t scale_bytes = 0;
-  const uint8_t* values = nullptr;  // [rows, value_bytes]
-  const uint8_t* scales = nullptr;  // [rows, scale_bytes]
-  const int64_t* ids = nullptr;     // [tokens * columns]
-  const int32_t* slots = nullptr;   // [tokens]
+  const TableGeometry* geometry = nullptr;  // columns, rows, width and codec; check_codec() holds
+  RowPlace place;                           // strides may have gaps; nothing needs to be aligned
+  const int64_t* ids = nullptr;             // [tokens * H]; one outside the table is a bug
+  const int32_t* slots = nullptr;           // [tokens]
   int64_t tokens = 0;
-  int64_t columns = 0;
-  View out;  // f32 or bf16
+  View out;  // f32 or bf16, at least E columns
 };
 
 void decode_rows(const RowGather& gather);
+
+// One row of r elements wherever its bytes are, for rows that were read into a buffer.
+void decode_row(
+    const TableGeometry& geometry,
+    const uint8_t* values,
+    const uint8_t* scales,
+    DType dtype,
+    void* to);
 
 }  // namespace engram::memory

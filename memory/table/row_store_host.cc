@@ -9,17 +9,6 @@
 namespace engram::memory {
 namespace {
 
-std::string table_name(const TableGeometry& geometry) {
-  return "n-gram table of layer " + std::to_string(geometry.layer);
-}
-
-Status check_width(const TableGeometry& geometry) {
-  if (geometry.codec != RowCodec::kF8Ue8m0 || geometry.row_width % 32 == 0) return {};
-  return invalid_argument(
-      table_name(geometry) + ": rows with scales need a width that is a multiple of 32, found " +
-      std::to_string(geometry.row_width));
-}
-
 class HostStore : public HostRowStore {
  public:
   HostStore(TableGeometry geometry, HostRows rows)
@@ -49,17 +38,11 @@ class HostStore : public HostRowStore {
     ENGRAM_CHECK(out.cols == geometry_.vector_width());
     ENGRAM_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBf16);
     decode_rows({
-        .codec = geometry_.codec,
-        .rows = geometry_.rows,
-        .width = geometry_.row_width,
-        .value_bytes = geometry_.value_bytes(),
-        .scale_bytes = geometry_.scale_bytes(),
-        .values = rows_.place.values,
-        .scales = rows_.place.scales,
+        .geometry = &geometry_,
+        .place = rows_.place,
         .ids = row_ids,
         .slots = slots,
         .tokens = tokens,
-        .columns = geometry_.columns(),
         .out = out,
     });
     rows_read_.fetch_add(tokens * geometry_.columns(), std::memory_order_relaxed);
@@ -83,21 +66,14 @@ struct TwoBuffers {
 }  // namespace
 
 Result<std::unique_ptr<HostRowStore>> make_host_row_store(TableGeometry geometry, HostRows rows) {
-  ENGRAM_RETURN_IF_ERROR(check_width(geometry));
-  // The decoder knows rows without gaps only.
-  if (rows.place.value_stride != geometry.value_bytes() ||
-      rows.place.scale_stride != geometry.scale_bytes()) {
-    return unimplemented(
-        table_name(geometry) + ": rows are " + std::to_string(rows.place.value_stride) +
-        " bytes apart, expected " + std::to_string(geometry.value_bytes()));
-  }
+  ENGRAM_RETURN_IF_ERROR(check_codec(geometry));
   return std::unique_ptr<HostRowStore>(
       std::make_unique<HostStore>(std::move(geometry), std::move(rows)));
 }
 
 Result<OwnedTable> make_owned_table(TableGeometry geometry, std::string version) {
-  ENGRAM_RETURN_IF_ERROR(check_width(geometry));
-  const std::string name = table_name(geometry);
+  ENGRAM_RETURN_IF_ERROR(check_codec(geometry));
+  const std::string name = "n-gram table of layer " + std::to_string(geometry.layer);
   Result<Buffer> values = allocate_host(name, geometry.rows * geometry.value_bytes());
   if (!values.ok()) return values.status();
   Result<Buffer> scales = allocate_host(name + ", scales", geometry.rows * geometry.scale_bytes());

@@ -1,7 +1,9 @@
 #include "memory/table/geometry.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <functional>
+#include <iterator>
 #include <string>
 
 namespace engram::memory {
@@ -15,23 +17,60 @@ TEST_CASE("bytes of a row follow its codec", "[geometry]") {
     std::string name;
   };
   const Case cases[] = {
-      {RowCodec::kBf16, 512, 0, "bf16"},
-      {RowCodec::kF16, 512, 0, "f16"},
-      {RowCodec::kF32, 1024, 0, "f32"},
-      {RowCodec::kF8Ue8m0, 256, 8, "f8_e4m3+ue8m0"},
+      {RowCodec::kBf16, 512, 0, "bf16"},        {RowCodec::kF16, 512, 0, "f16"},
+      {RowCodec::kF32, 1024, 0, "f32"},         {RowCodec::kF8Ue8m0, 256, 8, "f8_e4m3+ue8m0"},
+      {RowCodec::kF8Tensor, 256, 0, "f8_e4m3"}, {RowCodec::kInt8, 256, 8, "int8"},
+      {RowCodec::kInt4, 128, 8, "int4"},
   };
   for (const Case& c : cases) {
     TableGeometry g;
     g.moduli = {5, 7, 11, 13};
     g.row_width = 256;
     g.codec = c.codec;
+    g.group = 64;
     CAPTURE(c.name);
     CHECK(g.value_bytes() == c.values);
     CHECK(g.scale_bytes() == c.scales);
     CHECK(row_codec_name(c.codec) == c.name);
     CHECK(g.columns() == 4);
     CHECK(g.vector_width() == 1024);
+    CHECK(parse_row_codec(c.name) == c.codec);
+    CHECK(check_codec(g).ok());
   }
+  CHECK(std::size(cases) == std::size(kRowCodecs));
+  CHECK_FALSE(parse_row_codec("bf17").has_value());
+  CHECK_FALSE(parse_row_codec("").has_value());
+}
+
+TEST_CASE("a width that scales do not fit is refused", "[geometry]") {
+  TableGeometry g;
+  g.codec = RowCodec::kF8Ue8m0;
+  g.row_width = 48;
+  const Status ue8m0 = check_codec(g);
+  CHECK(ue8m0.code() == Code::kInvalidArgument);
+  CHECK_THAT(ue8m0.message(), Catch::Contains("row_width is 48, expected a multiple of 32"));
+  g.codec = RowCodec::kInt4;
+  CHECK_FALSE(check_codec(g).ok());
+  g.group = 48;
+  CHECK(check_codec(g).ok());
+  g.group = 16;
+  CHECK(check_codec(g).ok());
+  for (const int group : {-32, 0, 8, 24}) {
+    g.group = group;
+    CAPTURE(group);
+    CHECK(check_codec(g).code() == Code::kInvalidArgument);
+  }
+  g.codec = RowCodec::kBf16;
+  CHECK(check_codec(g).ok());
+  g.codec = RowCodec::kF8Tensor;
+  CHECK(check_codec(g).ok());
+  for (const float scale : {0.f, -1.f, HUGE_VALF, std::nanf("")}) {
+    g.tensor_scale = scale;
+    CAPTURE(scale);
+    CHECK(check_codec(g).code() == Code::kInvalidArgument);
+  }
+  g.codec = static_cast<RowCodec>(7);
+  CHECK_THAT(check_codec(g).message(), Catch::Contains("codec is 7"));
 }
 
 TableGeometry small_geometry() {
