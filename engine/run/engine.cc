@@ -128,6 +128,11 @@ Status load_model(EngineParts& parts) {
           : load_weights(o.model, c, parts.tokenizer->size(), *parts.device, *parts.ops, progress);
   if (!weights.ok()) return weights.status();
   parts.weights = std::move(weights).value();
+  if (o.wrap_table_for_test) {
+    for (std::unique_ptr<memory::RowStore>& table : parts.weights->tables) {
+      table = o.wrap_table_for_test(std::move(table));
+    }
+  }
   return {};
 }
 

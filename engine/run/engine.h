@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "engine/model/config.h"
 #include "engine/model/tokenizer.h"
 #include "memory/base/status.h"
+#include "memory/table/row_store.h"
 
 namespace engram::engine {
 
@@ -105,6 +107,7 @@ class Sink {
   virtual void on_delta(Delta delta) = 0;
   virtual void on_finish(int choice, Finish finish) = 0;
   // ok, or why the request ended early (CANCELLED, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, ...).
+  // DATA_LOSS: an n-gram row could not be read; the same request may be tried again.
   virtual void on_done(const memory::Status& status, const Usage& usage) = 0;
 };
 
@@ -139,8 +142,10 @@ struct EngineStats {
     int64_t bytes = 0;
     int64_t gather_ns = 0;
     int64_t exposed_wait_ns = 0;
+    int64_t failed_tokens = 0;  // with a row that could not be read
   };
   int64_t hash_ns = 0;
+  int64_t row_retries = 0;  // sequences whose step was run again because a row was missing
   std::vector<Layer> layers;
   std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
   std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
@@ -197,6 +202,9 @@ struct EngineOptions {
   // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
   // it costs; the outputs are then those of another model).
   std::string ngram_fetch = "prefetch";
+  // Tests put a store that fails in front of each table.
+  std::function<std::unique_ptr<memory::RowStore>(std::unique_ptr<memory::RowStore>)>
+      wrap_table_for_test;
 };
 
 // Loads the checkpoint and starts the engine thread. Progress goes to the log.

@@ -21,8 +21,9 @@ struct Choice {
   uint64_t sequence;
   ChoiceOutput output;
   uint64_t seed = 0;
-  bool began = false;     // its first delta was made
-  bool finished = false;  // on_finish() was called
+  int64_t retried_at = -1;  // begin of the last chunk that is run again for want of rows
+  bool began = false;       // its first delta was made
+  bool finished = false;    // on_finish() was called
 };
 
 struct LiveRequest {

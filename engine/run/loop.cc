@@ -213,11 +213,11 @@ void EngineLoop::step() {
   take_arrivals(std::move(arrivals));
   look_ahead();
   const std::span<const SampleResult> results = parts_->runner->finish();
-  const int64_t waited_ns = parts_->prefetch->commit(plan);
+  const StepFetch fetched = parts_->prefetch->commit(plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
   new_step_seconds_.push_back(seconds_between(begin, Clock::now()));
-  new_wait_seconds_.push_back(static_cast<double>(waited_ns) * 1e-9);
-  commit(plan, results);
+  new_wait_seconds_.push_back(static_cast<double>(fetched.exposed_wait_ns) * 1e-9);
+  commit(plan, results, fetched.missing);
 }
 
 std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& plan) const {
@@ -299,9 +299,14 @@ void EngineLoop::look_ahead() {
   parts_->prefetch->look_ahead(expected);
 }
 
-void EngineLoop::commit(const BatchPlan& plan, std::span<const SampleResult> results) {
-  keep_prompt_logprobs(plan, results);
-  count_gates(plan);
+void EngineLoop::commit(
+    const BatchPlan& plan,
+    std::span<const SampleResult> results,
+    const std::vector<MissingRows>& missing) {
+  const std::set<uint64_t> undone = judge_missing(plan, missing);
+  std::erase_if(sampled_, [&](const Sampled& s) { return undone.contains(s.sequence); });
+  keep_prompt_logprobs(plan, results, undone);
+  count_gates(plan, undone);
   std::vector<int32_t> ids;
   for (const Sampled& sampled : sampled_) {
     const SampleResult& result = results[sampled.row];
@@ -311,7 +316,7 @@ void EngineLoop::commit(const BatchPlan& plan, std::span<const SampleResult> res
           "the model's logits are not finite; weights, n-gram rows or logit_bias are at fault");
     }
   }
-  scheduler_.commit(plan, ids);
+  scheduler_.commit(plan, ids, undone);
   fetch_sampled();
   for (const Sampled& sampled : sampled_) deliver(sampled, results[sampled.row]);
   for (auto next = live_.begin(); next != live_.end();) {
@@ -320,13 +325,37 @@ void EngineLoop::commit(const BatchPlan& plan, std::span<const SampleResult> res
   }
 }
 
+// For a sequence that read a missing row the step did not happen: nothing of it is sampled, told or
+// kept in the cache. If the rows had been fetched ahead, it runs once more; else its request ends.
+std::set<uint64_t> EngineLoop::judge_missing(
+    const BatchPlan& plan, const std::vector<MissingRows>& missing) {
+  std::set<uint64_t> undone;
+  auto planned = plan.sequences.begin();
+  for (const MissingRows& rows : missing) {
+    undone.insert(rows.sequence);
+    while (planned->sequence != rows.sequence) ++planned;
+    Choice& of = choice(rows.sequence);
+    if (rows.fetched_ahead && of.retried_at != planned->begin) {
+      of.retried_at = planned->begin;
+      ++totals_.row_retries;
+    } else {
+      owner(rows.sequence).error = rows.status;
+    }
+  }
+  return undone;
+}
+
 void EngineLoop::keep_prompt_logprobs(
-    const BatchPlan& plan, std::span<const SampleResult> results) {
+    const BatchPlan& plan,
+    std::span<const SampleResult> results,
+    const std::set<uint64_t>& undone) {
   for (size_t row = 0; row < rows_.size(); ++row) {
     if (rows_[row].sample) continue;
     const size_t token = static_cast<size_t>(plan.logit_tokens[row]);
     const size_t index = static_cast<size_t>(plan.sequence_of[token]);
-    LiveRequest& live = owner(plan.sequences[index].sequence);
+    const uint64_t sequence = plan.sequences[index].sequence;
+    if (undone.contains(sequence)) continue;
+    LiveRequest& live = owner(sequence);
     if (!results[row].finite) {
       live.error = memory::internal("the model's logits at a prompt position are not finite");
     }
@@ -335,9 +364,10 @@ void EngineLoop::keep_prompt_logprobs(
   }
 }
 
-void EngineLoop::count_gates(const BatchPlan& plan) {
+void EngineLoop::count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone) {
   if (parts_->prefetch->slots() == 0) return;
   for (const PlannedSequence& p : plan.sequences) {
+    if (undone.contains(p.sequence)) continue;
     LiveRequest& live = owner(p.sequence);
     live.gate_tokens += p.count;
     for (size_t layer = 0; layer < live.gate_sums.size(); ++layer) {
@@ -463,7 +493,8 @@ void EngineLoop::publish_stats() {
          .unique_rows = layer.unique_rows,
          .bytes = layer.bytes,
          .gather_ns = layer.gather_ns,
-         .exposed_wait_ns = layer.exposed_wait_ns});
+         .exposed_wait_ns = layer.exposed_wait_ns,
+         .failed_tokens = layer.failed_tokens});
   }
   const std::lock_guard<std::mutex> lock(mu_);
   stats.recent_step_seconds.swap(published_.recent_step_seconds);

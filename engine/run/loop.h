@@ -81,9 +81,16 @@ class EngineLoop : public Engine {
   SampleRow sample_row(const Sequence& sequence, const Choice& choice, const Request& request);
   void start_requests(const BatchPlan& plan);
   void look_ahead();
-  void commit(const BatchPlan& plan, std::span<const SampleResult> results);
-  void keep_prompt_logprobs(const BatchPlan& plan, std::span<const SampleResult> results);
-  void count_gates(const BatchPlan& plan);
+  void commit(
+      const BatchPlan& plan,
+      std::span<const SampleResult> results,
+      const std::vector<MissingRows>& missing);
+  std::set<uint64_t> judge_missing(const BatchPlan& plan, const std::vector<MissingRows>& missing);
+  void keep_prompt_logprobs(
+      const BatchPlan& plan,
+      std::span<const SampleResult> results,
+      const std::set<uint64_t>& undone);
+  void count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone);
   void fetch_sampled();
   void deliver(const Sampled& sampled, const SampleResult& result);
 

@@ -58,6 +58,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   // The step being run, a chunk ahead of it, and the tokens it samples.
   p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
   for (int64_t slot = p->slots_; slot-- > 0;) p->free_.push_back(static_cast<int32_t>(slot));
+  p->slot_serial_.resize(static_cast<size_t>(p->slots_));
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
     layer->store = store.get();
@@ -75,6 +76,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   for (size_t i = 0; i < kFetchesInFlight; ++i) {
     std::unique_ptr<Fetch>& fetch = p->ring_.emplace_back(std::make_unique<Fetch>());
     fetch->row_ids.resize(p->layers_.size());
+    fetch->failures.resize(p->layers_.size());
     for (size_t l = 0; l < p->layers_.size(); ++l) fetch->gathered.push_back(device.make_event());
     fetch->finished = device.make_event();
   }
@@ -97,11 +99,31 @@ void Prefetch::add(uint64_t sequence, uint64_t request) {
   usage_[request];
 }
 
+// A failure that is noticed later is nobody's.
+void Prefetch::free_slot(int32_t slot) {
+  free_.push_back(slot);
+  slot_serial_[static_cast<size_t>(slot)] = 0;
+  failed_.erase(slot);
+}
+
 void Prefetch::free_staged(Known& known, int64_t begin, int64_t end) {
   const auto first = known.staged.lower_bound(begin);
   const auto last = known.staged.lower_bound(end);
-  for (auto at = first; at != last; ++at) free_.push_back(at->second.slot);
+  for (auto at = first; at != last; ++at) free_slot(at->second.slot);
   known.staged.erase(first, last);
+}
+
+void Prefetch::free_failed(Known& known, int64_t begin, int64_t end) {
+  const auto last = known.staged.lower_bound(end);
+  for (auto at = known.staged.lower_bound(begin); at != last;) {
+    const int32_t slot = at->second.slot;
+    if (!failed_.contains(slot)) {
+      ++at;
+      continue;
+    }
+    free_slot(slot);
+    at = known.staged.erase(at);
+  }
 }
 
 void Prefetch::drop(uint64_t sequence) {
@@ -149,6 +171,7 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
       ENGRAM_CHECK(!free_.empty());
       fetch.slots.push_back(free_.back());
       known.staged[end++] = {free_.back(), fetch.serial};
+      slot_serial_[static_cast<size_t>(free_.back())] = fetch.serial;
       free_.pop_back();
     }
     for (size_t l = 0; l < layers_.size(); ++l) {
@@ -172,11 +195,15 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   layer->rows += static_cast<int64_t>(fetch.row_ids[index].size());
   memory::as_cpu(stream).enqueue([&fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
-    std::vector<int32_t> failed;
-    const Status status = layer->store->gather(
-        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view, &failed);
-    ENGRAM_CHECK(status.ok() == failed.empty());
-    for (const int32_t token : failed) poison(layer->view, fetch.slots[static_cast<size_t>(token)]);
+    Failure& failure = fetch.failures[index];
+    failure.tokens.clear();
+    failure.status = layer->store->gather(
+        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view,
+        &failure.tokens);
+    ENGRAM_CHECK(failure.status.ok() == failure.tokens.empty());
+    for (const int32_t token : failure.tokens) {
+      poison(layer->view, fetch.slots[static_cast<size_t>(token)]);
+    }
     const int64_t ns = ns_since(begin);
     layer->gather_ns += ns;
     fetch.gather_ns += ns;
@@ -201,10 +228,27 @@ void Prefetch::enqueue(Fetch& fetch) {
   count_usage(fetch);
 }
 
-// Shares the times of a finished fetch among the requests that are still there.
+void Prefetch::note_failures(const Fetch& fetch) {
+  for (const size_t index : order_) {
+    const Failure& failure = fetch.failures[index];
+    if (failure.status.ok()) continue;
+    Layer& layer = *layers_[index];
+    layer.failed_tokens += static_cast<int64_t>(failure.tokens.size());
+    const Status status = memory::data_loss(
+        "n-gram rows of layer " + std::to_string(layer.store->geometry().layer) + " (table " +
+        layer.store->version() + "): " + failure.status.to_string());
+    for (const int32_t token : failure.tokens) {
+      const int32_t slot = fetch.slots[static_cast<size_t>(token)];
+      if (slot_serial_[static_cast<size_t>(slot)] == fetch.serial) failed_.emplace(slot, status);
+    }
+  }
+}
+
+// REQUIRES: its gathers are done. Shares its times among the requests that are still there.
 void Prefetch::settle(Fetch& fetch) {
   if (fetch.settled) return;
   fetch.settled = true;
+  note_failures(fetch);
   for (const auto& [request, tokens] : fetch.owners) {
     const auto found = usage_.find(request);
     if (found == usage_.end()) continue;
@@ -281,7 +325,11 @@ std::span<const int32_t> Prefetch::prepare(
   ENGRAM_CHECK(tokens_of.size() == plan.sequences.size());
   step_slots_.clear();
   step_serial_ = 0;
+  late_serial_ = 0;
   if (layers_.empty()) return {};
+  for (const std::unique_ptr<Fetch>& done : ring_) {
+    if (done->finished->done()) settle(*done);
+  }
   Fetch* fetch = nullptr;
   const SteadyClock::time_point begin = SteadyClock::now();
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
@@ -289,6 +337,7 @@ std::span<const int32_t> Prefetch::prepare(
     Known& known = known_.at(p.sequence);
     free_staged(known, 0, p.begin);
     const FetchRange range{p.sequence, tokens_of[i], p.begin, p.begin + p.count};
+    if (!failed_.empty()) free_failed(known, range.begin, range.end);
     if (staged_tokens(range) == p.count) continue;
     if (fetch == nullptr) fetch = &next_fetch();
     stage(*fetch, range, p.count);
@@ -296,6 +345,7 @@ std::span<const int32_t> Prefetch::prepare(
   if (fetch != nullptr && fetch->tokens > 0) {
     fetch->hash_ns = ns_since(begin);
     late_tokens_ += fetch->tokens;
+    late_serial_ = fetch->serial;
     enqueue(*fetch);
   }
   for (const PlannedSequence& p : plan.sequences) {
@@ -306,7 +356,7 @@ std::span<const int32_t> Prefetch::prepare(
       ENGRAM_CHECK(at->first == position);
       step_slots_.push_back(at->second.slot);
       step_serial_ = std::max(step_serial_, at->second.serial);
-      in_step_.push_back({at->second.slot, known.request});
+      in_step_.push_back({at->second, known.request});
       at = known.staged.erase(at);
     }
   }
@@ -327,27 +377,46 @@ std::vector<Ticket> Prefetch::tickets() {
   return tickets;
 }
 
-int64_t Prefetch::commit(const BatchPlan& plan) {
-  if (layers_.empty()) return 0;
+std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
+  std::vector<MissingRows> missing;
+  if (failed_.empty()) return missing;
+  for (const PlannedSequence& p : plan.sequences) {
+    MissingRows found{.sequence = p.sequence, .status = {}, .fetched_ahead = true};
+    for (int64_t token = p.token_begin; token < p.token_begin + p.count; ++token) {
+      const Staged& at = in_step_[static_cast<size_t>(token)].at;
+      const auto failed = failed_.find(at.slot);
+      if (failed == failed_.end()) continue;
+      if (found.status.ok()) found.status = failed->second;
+      if (at.serial == late_serial_) found.fetched_ahead = false;
+    }
+    if (!found.status.ok()) missing.push_back(std::move(found));
+  }
+  return missing;
+}
+
+StepFetch Prefetch::commit(const BatchPlan& plan) {
+  if (layers_.empty()) return {};
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
   int64_t waited_ns = 0;
   for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();
-  const int64_t step_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
+  StepFetch step;
+  step.exposed_wait_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
   for (const std::unique_ptr<Fetch>& fetch : ring_) {
     if (fetch->serial <= step_serial_) settle(*fetch);
   }
+  step.missing = find_missing(plan);
   std::vector<uint64_t> requests;
   for (const InStep& token : in_step_) {
-    free_.push_back(token.slot);
+    free_slot(token.at.slot);
     requests.push_back(token.request);
   }
   std::ranges::sort(requests);
   requests.erase(std::ranges::unique(requests).begin(), requests.end());
   for (const uint64_t request : requests) {
-    usage_.at(request).exposed_wait_ns += static_cast<double>(step_ns);
+    usage_.at(request).exposed_wait_ns += static_cast<double>(step.exposed_wait_ns);
   }
   in_step_.clear();
-  return step_ns;
+  return step;
 }
 
 PrefetchStats Prefetch::stats() const {
@@ -363,7 +432,8 @@ PrefetchStats Prefetch::stats() const {
          .unique_rows = layer->unique_rows.load(),
          .bytes = layer->rows * row_bytes(g),
          .gather_ns = layer->gather_ns.load(),
-         .exposed_wait_ns = layer->waited_ns.load()});
+         .exposed_wait_ns = layer->waited_ns.load(),
+         .failed_tokens = layer->failed_tokens});
   }
   return stats;
 }

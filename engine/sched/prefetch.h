@@ -7,6 +7,10 @@
 // FIFO; within a fetch the layer that is reached first comes first. A slot is free again when the
 // step that read it is committed, or when its token is no longer expected to run.
 //
+// A gather may fail. The tokens it could not serve are known once their step was run: commit()
+// names their sequences, whose results mean nothing. Rows fetched ahead of their step are fetched a
+// second time with it when the failure is known by then.
+//
 // One thread (the engine's); gathers run on the side stream's.
 #pragma once
 
@@ -80,6 +84,18 @@ struct FetchUsage {
   RowSet unique;  // key: layer index, row id
 };
 
+// A sequence of the step that read a missing row.
+struct MissingRows {
+  uint64_t sequence = 0;
+  memory::Status status;       // DATA_LOSS; names layer, table and reason
+  bool fetched_ahead = false;  // no fetch was made for this very step: worth another step
+};
+
+struct StepFetch {
+  int64_t exposed_wait_ns = 0;
+  std::vector<MissingRows> missing;  // in the order of the plan
+};
+
 struct PrefetchStats {
   struct Layer {
     int layer = 0;  // block index
@@ -88,6 +104,7 @@ struct PrefetchStats {
     int64_t bytes = 0;
     int64_t gather_ns = 0;
     int64_t exposed_wait_ns = 0;
+    int64_t failed_tokens = 0;  // with a row that could not be read
   };
   int64_t hash_ns = 0;
   int64_t fetches = 0;
@@ -133,24 +150,32 @@ class Prefetch {
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
   // One per Engram layer, in the order of the stores, for the step prepared last.
   std::vector<Ticket> tickets();
-  // The step prepared last was run. Returns its exposed wait, ns.
-  int64_t commit(const BatchPlan& plan);
+  // The step prepared last was run.
+  StepFetch commit(const BatchPlan& plan);
 
   const FetchUsage& usage(uint64_t request) const { return usage_.at(request); }
   void forget_usage(uint64_t request) { usage_.erase(request); }
   PrefetchStats stats() const;
+  // Returns when all fetches are done.
+  void synchronize_for_test() { side_->synchronize(); }
 
  private:
+  // What a gather could not read. Written by the gathering stream, read after its event.
+  struct Failure {
+    memory::Status status;
+    std::vector<int32_t> tokens;  // of the fetch
+  };
   // One gather per layer, in flight or done. Reused in turn.
   struct Fetch {
     uint64_t serial = 0;  // 0: never used
     int64_t tokens = 0;
     int64_t hash_ns = 0;
-    std::atomic<int64_t> gather_ns{0};                 // written by the side stream
-    bool settled = true;                               // its times are in the usage of its requests
+    std::atomic<int64_t> gather_ns{0};  // written by the side stream
+    bool settled = true;                // its times are with its requests, its failures in failed_
     std::vector<std::pair<uint64_t, int64_t>> owners;  // request, tokens
     std::vector<int32_t> slots;
     std::vector<std::vector<int64_t>> row_ids;             // per layer [tokens, H]
+    std::vector<Failure> failures;                         // per layer
     std::vector<std::unique_ptr<memory::Event>> gathered;  // per layer
     std::unique_ptr<memory::Event> finished;
   };
@@ -162,6 +187,7 @@ class Prefetch {
     std::atomic<int64_t> gather_ns{0};
     std::atomic<int64_t> waited_ns{0};
     int64_t rows = 0;
+    int64_t failed_tokens = 0;
   };
   struct Staged {
     int32_t slot = -1;
@@ -173,12 +199,14 @@ class Prefetch {
     std::map<int64_t, Staged> staged;  // by position; not of the step being run
   };
   struct InStep {
-    int32_t slot = -1;
+    Staged at;
     uint64_t request = 0;
   };
 
   Prefetch(memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
+  void free_slot(int32_t slot);
   void free_staged(Known& known, int64_t begin, int64_t end);
+  void free_failed(Known& known, int64_t begin, int64_t end);
   Fetch& next_fetch();
   int64_t staged_tokens(const FetchRange& range) const;
   void stage(Fetch& fetch, const FetchRange& range, int64_t most);
@@ -186,6 +214,8 @@ class Prefetch {
   void enqueue_gather(Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
   void settle(Fetch& fetch);
+  void note_failures(const Fetch& fetch);
+  std::vector<MissingRows> find_missing(const BatchPlan& plan) const;
 
   // Constant.
   memory::Stream& compute_;
@@ -201,11 +231,14 @@ class Prefetch {
   std::vector<std::unique_ptr<Fetch>> ring_;
   uint64_t serial_ = 0;
   std::vector<int32_t> free_;
+  std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
+  std::map<int32_t, memory::Status> failed_;  // slots in use whose rows are missing
   std::map<uint64_t, Known> known_;
   std::map<uint64_t, FetchUsage> usage_;
   std::vector<InStep> in_step_;
   std::vector<int32_t> step_slots_;
   uint64_t step_serial_ = 0;  // the newest fetch the step reads
+  uint64_t late_serial_ = 0;  // the fetch made for the step; 0: none
   int64_t waited_before_ns_ = 0;
   int64_t hash_ns_ = 0;
   int64_t late_tokens_ = 0;

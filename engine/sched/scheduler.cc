@@ -175,14 +175,16 @@ void Scheduler::fill_page_table(BatchPlan& plan) const {
   }
 }
 
-void Scheduler::commit(const BatchPlan& plan, std::span<const int32_t> ids) {
+void Scheduler::commit(
+    const BatchPlan& plan, std::span<const int32_t> ids, const std::set<uint64_t>& undone) {
   ENGRAM_CHECK(in_step_);
   in_step_ = false;
   size_t sampled = 0;
   for (const PlannedSequence& p : plan.sequences) {
     Sequence& s = get(p.sequence);
-    s.computed += p.count;
     s.planned = 0;
+    if (undone.contains(p.sequence)) continue;
+    s.computed += p.count;
     s.prompt_logits_done =
         std::max(s.prompt_logits_done, std::min(s.computed, s.prompt_tokens - 1));
     if (s.share_prefix) {

@@ -84,8 +84,10 @@ class Scheduler {
   // The next step; without tokens if there is nothing to do. REQUIRES: the last one is committed.
   BatchPlan plan();
   // The step was run: its tokens are in the cache, and ids[i] follows the i-th sequence of the plan
-  // that samples.
-  void commit(const BatchPlan& plan, std::span<const int32_t> ids);
+  // that samples. For the sequences in `undone` nothing happened: they have no entry in `ids`, and
+  // their tokens are planned again.
+  void commit(
+      const BatchPlan& plan, std::span<const int32_t> ids, const std::set<uint64_t>& undone = {});
 
   // Known tokens that will run after the step being run, at most `limit` of them.
   std::vector<UpcomingTokens> upcoming(int64_t limit) const;

@@ -73,6 +73,14 @@ class Buffer {
   void (*release_)(void*, int64_t) = nullptr;
 };
 
+// Host memory that a device may be told to keep in place.
+struct HostRange {
+  void* data = nullptr;
+  int64_t bytes = 0;
+  bool swappable = true;   // false: explicit huge pages, which the kernel never moves out
+  bool read_only = false;  // mapped without the right to write
+};
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -89,6 +97,16 @@ class Device {
   virtual std::unique_ptr<Event> make_event() = 0;
   // Enqueues a copy; either end may be host or device memory.
   virtual void copy(Stream& stream, void* to, const void* from, int64_t bytes) = 0;
+
+  // Keeps pages in memory and lets the device read them at full speed; they must have been touched.
+  // The CPU locks them, a CUDA device registers them. Any thread. FAILED_PRECONDITION or
+  // RESOURCE_EXHAUSTED says what was refused and how it is allowed; then nothing is pinned.
+  // REQUIRES: whole small pages; ranges pinned at one time do not overlap.
+  virtual Status pin(const HostRange& range) = 0;
+  // Undoes pin() of the same range.
+  virtual void unpin(const HostRange& range) = 0;
+  // The NUMA node the device is attached to; -1: none or unknown.
+  virtual int numa_node() const = 0;
 
  private:
   virtual Result<Buffer> do_allocate(const std::string& what, int64_t bytes) = 0;

@@ -12,6 +12,7 @@
 
 #include "memory/base/simd.h"
 #include "memory/device/host_memory.h"
+#include "memory/device/page_lock.h"
 #include "memory/device/spin.h"
 
 namespace engram::memory {
@@ -168,6 +169,10 @@ class ThreadsDevice : public CpuDevice {
     as_cpu(stream).enqueue(
         [to, from, bytes] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   }
+
+  Status pin(const HostRange& range) override { return lock_pages(range); }
+  void unpin(const HostRange& range) override { unlock_pages(range); }
+  int numa_node() const override { return -1; }
 
  private:
   Result<Buffer> do_allocate(const std::string& what, int64_t bytes) override {

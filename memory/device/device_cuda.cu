@@ -2,6 +2,7 @@
 
 #include "memory/device/cuda_handle.h"
 #include "memory/device/device_cuda.h"
+#include "memory/device/page_lock.h"
 
 namespace engram::memory {
 namespace {
@@ -74,7 +75,42 @@ class GpuDevice : public Device {
         static_cast<GpuStream&>(stream).native()));
   }
 
+  Status pin(const HostRange& range) override {
+    if (range.bytes == 0) return Status();
+    if (reads_host_page_tables()) return lock_pages(range);
+    cuda_ok(cudaSetDevice(index_));  // of the calling thread
+    unsigned flags = cudaHostRegisterPortable;
+    if (range.read_only) flags |= cudaHostRegisterReadOnly;
+    const cudaError_t error = cudaHostRegister(range.data, static_cast<size_t>(range.bytes), flags);
+    if (error == cudaSuccess) return Status();
+    cudaGetLastError();  // not sticky: clear it
+    return failed_precondition(
+        "cudaHostRegister of " + std::to_string(range.bytes) + " bytes" +
+        (range.read_only ? ", read-only," : "") + " refused by " + name() + ": " +
+        cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+        "); check the memlock limit (ulimit -l) and the memory limit of the container");
+  }
+
+  void unpin(const HostRange& range) override {
+    if (range.bytes == 0) return;
+    if (reads_host_page_tables()) return unlock_pages(range);
+    cuda_ok(cudaSetDevice(index_));
+    cuda_ok(cudaHostUnregister(range.data));
+  }
+
+  int numa_node() const override {
+    int node = -1;
+    if (cudaDeviceGetAttribute(&node, cudaDevAttrHostNumaId, index_) == cudaSuccess) return node;
+    cudaGetLastError();  // a driver that does not know the question
+    return -1;
+  }
+
  private:
+  // Such a device (C2C, ATS) reads any host memory at full speed; registering would gain nothing.
+  bool reads_host_page_tables() const {
+    return properties_.pageableMemoryAccessUsesHostPageTables != 0;
+  }
+
   Result<Buffer> do_allocate(const std::string& what, int64_t bytes) override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;

@@ -1,5 +1,5 @@
-// Host memory for buffers and tables: 64-byte aligned, zeroed, and really there. Large blocks lie
-// on 2 MiB boundaries in huge pages where the system grants them. Any thread.
+// Host memory for buffers: 64-byte aligned, zeroed, and really there. Large blocks lie on 2 MiB
+// boundaries in transparent huge pages where the system grants them. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,11 @@
 
 namespace engram::memory {
 
+// What must stay free beside a block: other processes, page tables, the heap.
+inline constexpr int64_t kMemoryReserve = int64_t{64} << 20;
+
 // Pages are touched here, so that neither a page fault nor the out-of-memory killer comes later.
 // RESOURCE_EXHAUSTED names `what`, the bytes asked for and the bytes there are.
 Result<Buffer> allocate_host(const std::string& what, int64_t bytes);
-
-// Which share of a block is backed by huge pages now, 0..1, by /proc/self/smaps.
-double huge_page_share(const void* data, int64_t bytes);
 
 }  // namespace engram::memory

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "memory/device/host_memory.h"
+#include "memory/device/host_pages.h"
 #include "memory/table/row_decode.h"
 #include "memory/table/row_store.h"
 

@@ -14,100 +14,21 @@
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/engine_client.h"
+#include "tests/support/engine_load.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::engine {
 namespace {
 
+using tests::check_idle;
+using tests::check_same;
 using tests::CollectingSink;
+using tests::mixed_requests;
+using tests::random_ids;
 using tests::RequestResult;
-
-EngineOptions options(const std::string& model) {
-  EngineOptions o;
-  o.model = model;
-  o.device = std::string("cpu");
-  o.threads = 2;
-  o.max_num_seqs = 8;
-  o.max_num_batched_tokens = 64;
-  o.kv_cache_bytes = 8 << 20;
-  o.max_model_len = 256;
-  return o;
-}
-
-std::vector<int32_t> random_ids(std::mt19937_64& random, size_t size) {
-  std::vector<int32_t> ids;
-  // Ids of one small set, so that n-grams and prefixes repeat.
-  for (size_t i = 0; i < size; ++i) ids.push_back(static_cast<int32_t>(random() % 40));
-  return ids;
-}
-
-// Some greedy, some drawn; all with log-probabilities of everything.
-std::vector<Request> mixed_requests(uint64_t seed, int count) {
-  std::mt19937_64 random(seed);
-  std::vector<Request> requests;
-  for (int i = 0; i < count; ++i) {
-    Request r = tests::greedy_request(
-        tests::numbered("r", static_cast<int64_t>(i)), random_ids(random, 1 + random() % 90),
-        1 + static_cast<int64_t>(random() % 40));
-    if (i % 2 == 1) {
-      r.sampling.temperature = 0.9f;
-      r.sampling.top_p = 0.95f;
-      r.sampling.top_k = 50;
-      r.sampling.seed = seed + static_cast<uint64_t>(i);
-      r.sampling.repetition_penalty = 1.1f;
-      r.sampling.frequency_penalty = 0.1f;
-    }
-    r.sampling.logprobs = 3;
-    r.sampling.prompt_logprobs = 2;
-    requests.push_back(std::move(r));
-  }
-  return requests;
-}
-
-std::vector<RequestResult> run_all(Engine& engine, const std::vector<Request>& requests) {
-  std::vector<std::shared_ptr<CollectingSink>> sinks;
-  for (const Request& r : requests) sinks.push_back(tests::submit(engine, r));
-  std::vector<RequestResult> results;
-  for (const std::shared_ptr<CollectingSink>& sink : sinks) results.push_back(sink->wait());
-  return results;
-}
-
-std::vector<RequestResult> run_all(const EngineOptions& o, const std::vector<Request>& requests) {
-  return run_all(*tests::start_engine(o), requests);
-}
-
-std::vector<RequestResult> run_alone(const EngineOptions& o, const std::vector<Request>& requests) {
-  const std::unique_ptr<Engine> engine = tests::start_engine(o);
-  std::vector<RequestResult> results;
-  for (const Request& r : requests) results.push_back(tests::submit(*engine, r)->wait());
-  return results;
-}
-
-bool same_bits(const std::vector<PositionLogprobs>& a, const std::vector<PositionLogprobs>& b) {
-  const auto same_top = [](const TopLogprob& x, const TopLogprob& y) {
-    return x.id == y.id && x.logprob == y.logprob;
-  };
-  const auto same = [&](const PositionLogprobs& x, const PositionLogprobs& y) {
-    return x.id == y.id && x.logprob == y.logprob && x.rank == y.rank &&
-           std::ranges::equal(x.top, y.top, same_top);
-  };
-  return std::ranges::equal(a, b, same);
-}
-
-void check_same(const std::vector<RequestResult>& got, const std::vector<RequestResult>& expected) {
-  REQUIRE(got.size() == expected.size());
-  for (size_t i = 0; i < got.size(); ++i) {
-    CAPTURE(i, got[i].status.to_string());
-    REQUIRE(got[i].status.ok());
-    REQUIRE(got[i].choices.size() == expected[i].choices.size());
-    for (size_t c = 0; c < got[i].choices.size(); ++c) {
-      CHECK(got[i].choices[c].ids == expected[i].choices[c].ids);
-      CHECK(got[i].choices[c].text == expected[i].choices[c].text);
-      CHECK(same_bits(got[i].choices[c].logprobs, expected[i].choices[c].logprobs));
-      CHECK(same_bits(got[i].choices[c].prompt_logprobs, expected[i].choices[c].prompt_logprobs));
-    }
-  }
-}
+using tests::run_all;
+using tests::run_alone;
+using tests::same_bits;
 
 struct Model {
   const char* name;
@@ -120,17 +41,9 @@ constexpr Model kModels[] = {
     {"tiny-dense", "float32"}};
 
 EngineOptions options(const Model& model) {
-  EngineOptions o = options(tests::checkpoint_directory(model.name));
+  EngineOptions o = tests::small_engine(tests::checkpoint_directory(model.name));
   o.dtype = model.dtype;
   return o;
-}
-
-// What every engine must look like once all its requests ended.
-void check_idle(Engine& engine) {
-  const EngineStats stats = engine.stats();
-  CHECK(stats.running == 0);
-  CHECK(stats.waiting == 0);
-  CHECK(stats.kv_pages_free == stats.kv_pages_total);
 }
 
 }  // namespace
@@ -311,7 +224,7 @@ TEST_CASE("invariant: a poisoned request disturbs no other", "[invariant]") {
   const std::string source = tests::checkpoint_directory("tiny-engram");
   const ModelConfig config = load_config(source).value();
   const std::vector<Request> healthy = mixed_requests(7, 10);
-  const std::vector<RequestResult> expected = run_alone(options(source), healthy);
+  const std::vector<RequestResult> expected = run_alone(tests::small_engine(source), healthy);
 
   // One token's embedding is NaN, and a row of a bigram that no healthy sequence reads.
   constexpr int32_t kPoisonToken = 900;
@@ -340,7 +253,7 @@ TEST_CASE("invariant: a poisoned request disturbs no other", "[invariant]") {
   std::filesystem::copy(source, model);
   edited.write(model);
 
-  EngineOptions o = options(model);
+  EngineOptions o = tests::small_engine(model);
   o.max_num_seqs = 16;
   o.max_queued_requests = 1000;
   const std::unique_ptr<Engine> engine = tests::start_engine(o);

@@ -13,6 +13,8 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -42,18 +44,28 @@ class SlowStore : public memory::RowStore {
       const int32_t* slots,
       int64_t tokens,
       memory::View out,
-      std::vector<int32_t>*) override {
+      std::vector<int32_t>* failed) override {
     before_();
     const int64_t columns = geometry_.columns();
+    memory::Status status;
+    for (int32_t t = 0; t < tokens; ++t) {
+      if (failing_ == nullptr || !failing_->contains(slots[t])) continue;
+      failed->push_back(t);
+      status = memory::unavailable("slot " + std::to_string(slots[t]) + " failed");
+    }
     for (int64_t i = 0; i < tokens * columns; ++i) {
       float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
       for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
     }
-    return {};
+    return status;
   }
+
+  // Gathers into these slots fail; the set changes only while no gather runs.
+  void fail(const std::set<int32_t>* slots) { failing_ = slots; }
 
  private:
   TableGeometry geometry_;
+  const std::set<int32_t>* failing_ = nullptr;
   std::function<void()> before_;
 };
 
@@ -100,6 +112,8 @@ struct Rig {
     }
     return values;
   }
+
+  SlowStore& store(size_t i) { return static_cast<SlowStore&>(*stores[i]); }
 
   using DType = memory::DType;
   TokenMap map = token_map();
@@ -207,7 +221,7 @@ void random_load(FetchMode mode, uint64_t seed) {
       ids.push_back(static_cast<int32_t>(random() % 32));
       sampled.push_back(p.sequence);
     }
-    rig.prefetch->commit(plan);
+    CHECK(rig.prefetch->commit(plan).missing.empty());
     scheduler.commit(plan, ids);
     std::vector<FetchRange> ranges;
     for (const uint64_t id : sampled) {
@@ -300,7 +314,7 @@ TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits",
     }
     CHECK(seen[layer] == expected);
   }
-  CHECK(rig.prefetch->commit(step.plan) > 0);
+  CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns > 0);
   CHECK(rig.prefetch->usage(9).exposed_wait_ns > 0);
   CHECK(rig.prefetch->usage(9).gather_ns > 0);
   CHECK(rig.prefetch->usage(9).rows == 2 * 7 * 4);
@@ -353,8 +367,97 @@ TEST_CASE("prefetch: skipped, there are neither slots nor tickets", "[prefetch]"
   rig.prefetch->add(1, 1);
   CHECK(rig.prefetch->prepare(step.plan, step.tokens_of()).empty());
   CHECK(rig.prefetch->tickets().empty());
-  CHECK(rig.prefetch->commit(step.plan) == 0);
+  CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns == 0);
   CHECK(rig.prefetch->staging_bytes() == 0);
+}
+
+namespace {
+
+void run_gathers(Rig& rig) {
+  run_step(
+      rig, {}, [] {}, [] {});
+}
+
+std::vector<MissingRows> run_and_commit(Rig& rig, const OneStep& step) {
+  rig.prefetch->prepare(step.plan, step.tokens_of());
+  run_gathers(rig);
+  return rig.prefetch->commit(step.plan).missing;
+}
+
+}  // namespace
+
+TEST_CASE("prefetch: a gather that fails is known when its step was run", "[prefetch]") {
+  for (const FetchMode mode : {FetchMode::kPrefetch, FetchMode::kSync}) {
+    Rig rig(mode, kSmall, [] {});
+    OneStep step(7);
+    rig.prefetch->add(1, 9);
+    const std::set<int32_t> slots = {3, 5};
+    rig.store(1).fail(&slots);
+    const std::vector<MissingRows> missing = run_and_commit(rig, step);
+    REQUIRE(missing.size() == 1);
+    CHECK(missing[0].sequence == 1);
+    CHECK_FALSE(missing[0].fetched_ahead);
+    CHECK(missing[0].status.code() == memory::Code::kDataLoss);
+    CHECK_THAT(
+        missing[0].status.message(),
+        Catch::Contains("layer 1 ") && Catch::Contains("table test") && Catch::Contains("failed"));
+    const PrefetchStats stats = rig.prefetch->stats();
+    CHECK(stats.layers[0].failed_tokens == 0);
+    CHECK(stats.layers[1].failed_tokens == 2);
+    // The slots are free and hold no grudge.
+    CHECK(rig.prefetch->free_slots() == rig.prefetch->slots());
+    rig.store(1).fail(nullptr);
+    CHECK(run_and_commit(rig, step).empty());
+  }
+}
+
+TEST_CASE("prefetch: what failed ahead of its step is fetched again with it", "[prefetch]") {
+  Rig rig(FetchMode::kPrefetch, kSmall, [] {});
+  OneStep step(7);
+  const std::vector<int32_t> tokens(step.tokens_of()[0].begin(), step.tokens_of()[0].end());
+  rig.prefetch->add(1, 1);
+  const std::set<int32_t> slots = {2, 3, 4};
+  rig.store(0).fail(&slots);
+  rig.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 7}});
+  rig.prefetch->synchronize_for_test();
+  rig.store(0).fail(nullptr);
+  CHECK(run_and_commit(rig, step).empty());
+  CHECK(rig.prefetch->stats().late_tokens == 3);
+
+  // Not known before the step was run: then it is worth another.
+  std::atomic<bool> go = false;
+  Rig slow(FetchMode::kPrefetch, kSmall, [&] {
+    while (!go) std::this_thread::yield();
+  });
+  slow.prefetch->add(1, 1);
+  slow.store(0).fail(&slots);
+  slow.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 7}});
+  slow.prefetch->prepare(step.plan, step.tokens_of());
+  go = true;
+  run_gathers(slow);
+  const std::vector<MissingRows> missing = slow.prefetch->commit(step.plan).missing;
+  REQUIRE(missing.size() == 1);
+  CHECK(missing[0].fetched_ahead);
+  CHECK(slow.prefetch->stats().late_tokens == 0);
+}
+
+TEST_CASE("prefetch: a failure is not inherited with the slot", "[prefetch]") {
+  std::atomic<bool> go = false;
+  Rig rig(FetchMode::kPrefetch, kSmall, [&] {
+    while (!go) std::this_thread::yield();
+  });
+  OneStep step(7);
+  const std::vector<int32_t> tokens(16, 5);
+  rig.prefetch->add(1, 1);
+  rig.prefetch->add(2, 2);
+  const std::set<int32_t> slots = {0, 1, 2, 3, 4, 5, 6};
+  rig.store(0).fail(&slots);
+  rig.prefetch->look_ahead(std::vector<FetchRange>{{2, tokens, 0, 7}});
+  rig.prefetch->forget(2);
+  go = true;
+  rig.prefetch->synchronize_for_test();
+  rig.store(0).fail(nullptr);
+  CHECK(run_and_commit(rig, step).empty());
 }
 
 TEST_CASE("ticket: moves, and is redeemed exactly once", "[prefetch]") {

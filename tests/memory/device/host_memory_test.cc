@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 
+#include "memory/device/host_pages.h"
 #include "memory/device/system_limits.h"
+#include "tests/support/fake_root.h"
 
 namespace engram::memory {
 namespace {
@@ -40,27 +40,6 @@ TEST_CASE("memory that is not there is refused with the numbers", "[host_memory]
   CHECK_THAT(buffer.status().message(), Catch::Contains("table of layer 2"));
   CHECK_THAT(buffer.status().message(), Catch::Contains(std::to_string(available)));
 }
-
-// A small copy of the files a kernel shows.
-class FakeRoot {
- public:
-  FakeRoot() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "engram-root-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
-
-  void write(const std::string& file, const std::string& text) const {
-    const std::filesystem::path full = path_ + "/" + file;
-    std::filesystem::create_directories(full.parent_path());
-    std::ofstream(full) << text;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 TEST_CASE("limits of control groups version 2", "[system_limits]") {
   const FakeRoot root;
