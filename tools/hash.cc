@@ -36,7 +36,7 @@ std::map<int, std::vector<std::vector<int64_t>>> hash_all(
   for (const memory::TableGeometry& geometry : hash.geometries) {
     const size_t columns = static_cast<size_t>(geometry.columns());
     std::vector<int64_t> flat(canonical.size() * columns);
-    engine::hash_rows(geometry, canonical, hash.token_map.pad, 0, count, flat.data());
+    engine::hash_rows(geometry, canonical, 0, count, flat.data());
     std::vector<std::vector<int64_t>>& of_layer = rows[geometry.layer];
     for (size_t t = 0; t < canonical.size(); ++t) {
       const auto begin = flat.begin() + static_cast<int64_t>(t * columns);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "engine/model/hash_families.h"
 #include "engine/model/parallel_load.h"
 #include "engine/model/weight_rules.h"
 #include "engine/model/weights.h"
@@ -80,7 +81,8 @@ Status fill_table(const memory::TableGeometry& g, void* values) {
 }
 
 Status make_tables(const ModelConfig& config, Weights* weights) {
-  for (const memory::TableGeometry& g : derive_geometries(config.engram, memory::RowCodec::kBf16)) {
+  for (const memory::TableGeometry& g :
+       derive_geometries(config.engram, memory::RowCodec::kBf16, weights->token_map.pad)) {
     Result<memory::OwnedTable> table = memory::make_owned_table(g, "dummy");
     if (!table.ok()) return table.status();
     ENGRAM_RETURN_IF_ERROR(fill_table(g, table.value().values));
@@ -119,8 +121,8 @@ Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& de
   }
   upload_vectors(pieces, vectors, device);
   if (!config.engram.layer_ids.empty()) {
-    ENGRAM_RETURN_IF_ERROR(make_tables(config, &weights));
     weights.token_map = make_token_map(config);
+    ENGRAM_RETURN_IF_ERROR(make_tables(config, &weights));
   }
   return weights;
 }

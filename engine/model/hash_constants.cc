@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/model/hash_families.h"
+
 namespace engram::engine {
 namespace {
 
@@ -129,8 +131,9 @@ Result<const TensorInfo*> find_tensor(
 }
 
 Result<std::vector<TableGeometry>> check_hash_constants(
-    const TensorFiles& files, const ModelConfig& config) {
-  std::vector<TableGeometry> geometries = derive_geometries(config.engram, RowCodec::kBf16);
+    const TensorFiles& files, const ModelConfig& config, int64_t fill_id) {
+  std::vector<TableGeometry> geometries =
+      derive_geometries(config.engram, RowCodec::kBf16, fill_id);
   for (TableGeometry& g : geometries) {
     ENGRAM_RETURN_IF_ERROR(compare_constants(files, g.layer, "multipliers", g.multipliers));
     ENGRAM_RETURN_IF_ERROR(compare_constants(files, g.layer, "moduli", g.moduli));
@@ -176,11 +179,11 @@ Result<HashOnly> load_hash_only(const std::string& directory, int64_t tokenizer_
   }
   const Result<TensorFiles> files = TensorFiles::open(directory);
   if (!files.ok()) return files.status();
-  Result<std::vector<TableGeometry>> geometries =
-      check_hash_constants(files.value(), config.value());
-  if (!geometries.ok()) return geometries.status();
   Result<TokenMap> map = load_token_map(files.value(), config.value(), tokenizer_size);
   if (!map.ok()) return map.status();
+  Result<std::vector<TableGeometry>> geometries =
+      check_hash_constants(files.value(), config.value(), map.value().pad);
+  if (!geometries.ok()) return geometries.status();
   return HashOnly{std::move(config).value(), std::move(geometries).value(), std::move(map).value()};
 }
 

@@ -26,10 +26,11 @@ constexpr const char* kTokenMapTensor = "model.engram_token_map";
 std::string engram_prefix(int layer);  // "model.layers.L.engram."
 
 // One geometry per Engram layer, derived from the configuration; its codec is that of the stored
-// table. INVALID_ARGUMENT names the layer and the first stored constant that differs from the
-// derivation, or what is wrong with the table's shape, dtype or scales.
+// table, fill_id the canonical id of the pad. INVALID_ARGUMENT names the layer and the first stored
+// constant that differs from the derivation, or what is wrong with the table's shape, dtype or
+// scales.
 memory::Result<std::vector<memory::TableGeometry>> check_hash_constants(
-    const memory::TensorFiles& files, const ModelConfig& config);
+    const memory::TensorFiles& files, const ModelConfig& config, int64_t fill_id);
 
 // Reads model.engram_token_map; it must have one entry per id of the tokenizer, and canonical ids
 // must first appear in the order 0 .. C-1.

@@ -206,12 +206,13 @@ Result<Weights> load_weights(
   if (!tensors.ok()) return tensors.status();
   std::vector<TableGeometry> geometries;
   if (!config.engram.layer_ids.empty()) {
-    Result<std::vector<TableGeometry>> checked = check_hash_constants(files, config);
-    if (!checked.ok()) return checked.status();
-    geometries = std::move(checked).value();
     Result<TokenMap> map = load_token_map(files, config, tokenizer_size);
     if (!map.ok()) return map.status();
     weights.token_map = std::move(map).value();
+    Result<std::vector<TableGeometry>> checked =
+        check_hash_constants(files, config, weights.token_map.pad);
+    if (!checked.ok()) return checked.status();
+    geometries = std::move(checked).value();
   }
   ENGRAM_RETURN_IF_ERROR(check_surplus(files, config, pieces, geometries));
   const Result<std::vector<std::vector<float>>> vectors =

@@ -179,7 +179,7 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
       std::vector<int64_t>& ids = fetch.row_ids[l];
       const size_t before = ids.size();
       ids.resize(before + static_cast<size_t>((end - begin) * g.columns()));
-      hash_rows(g, known.canonical, token_map_.pad, begin, end, ids.data() + before);
+      hash_rows(g, known.canonical, begin, end, ids.data() + before);
     }
     fetch.tokens += end - begin;
     most -= end - begin;

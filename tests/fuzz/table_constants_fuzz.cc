@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/model/hash_constants.h"
+#include "engine/model/hash_families.h"
 #include "memory/base/status.h"
 #include "tests/support/edited_checkpoint.h"
 
@@ -89,7 +90,7 @@ std::map<std::string, StoredTensor> make_tensors(
   std::map<std::string, StoredTensor> tensors;
   const bool fp8 = in->ConsumeBool();
   for (const TableGeometry& g :
-       engram::engine::derive_geometries(c.engram, engram::memory::RowCodec::kBf16)) {
+       engram::engine::derive_geometries(c.engram, engram::memory::RowCodec::kBf16, 0)) {
     const std::string p = engram::engine::engram_prefix(g.layer);
     tensors[p + "multipliers"] = vector_tensor("I64", g.multipliers);
     tensors[p + "moduli"] = vector_tensor("I64", g.moduli);
@@ -122,7 +123,7 @@ void check_rows(const ModelConfig& c, const TableGeometry& g, const TokenMap& ma
   }
   const int64_t tokens = static_cast<int64_t>(canonical.size());
   std::vector<int64_t> rows(static_cast<size_t>(tokens * g.columns()));
-  engram::engine::hash_rows(g, canonical, map.pad, 0, tokens, rows.data());
+  engram::engine::hash_rows(g, canonical, 0, tokens, rows.data());
   for (size_t i = 0; i < rows.size(); ++i) {
     const size_t column = i % static_cast<size_t>(g.columns());
     ENGRAM_CHECK(rows[i] >= g.offsets[column]);
@@ -143,8 +144,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const auto files = TensorFiles::open(directory.path);
   if (!files.ok()) return 0;
-  const auto geometries = engram::engine::check_hash_constants(files.value(), config);
   const auto map = engram::engine::load_token_map(files.value(), config, tokens);
+  const int64_t pad = map.ok() ? map.value().pad : 0;
+  const auto geometries = engram::engine::check_hash_constants(files.value(), config, pad);
   if (!geometries.ok() || !map.ok()) return 0;
   for (const TableGeometry& g : geometries.value()) check_rows(config, g, map.value());
   return 0;

@@ -1,156 +1,34 @@
-// The published numbers of the Engram hash, and that hashing in parts equals hashing at once.
+// The published row ids of every family, and that hashing in parts equals hashing at once.
 #include "engine/model/ngram.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
+
+#include "tests/support/hash_configs.h"
 
 namespace engram::engine {
 namespace {
 
 using Numbers = std::vector<int64_t>;
 
-EngramConfig demo_config(int64_t canonical_ids) {
-  EngramConfig c;
-  c.layer_ids = {1, 15};
-  c.max_ngram_size = 3;
-  c.vocab_size = {646400, 646400};
-  c.n_heads = 8;
-  c.head_dim = 64;
-  c.compressed_vocab_size = canonical_ids;
-  return c;
-}
-
-EngramConfig v41_config() {
-  EngramConfig c;
-  c.layer_ids = {1, 14};
-  c.max_ngram_size = 4;
-  c.vocab_size = {16000000, 16000000, 16000000};
-  c.n_heads = 8;
-  c.head_dim = 256;
-  c.compressed_vocab_size = 99092;
-  return c;
-}
+using memory::Boundary;
+using memory::Mix;
+using memory::TableGeometry;
+using tests::demo_config;
+using tests::v41_config;
 
 // The rows of one position, hashed with everything before it.
 Numbers rows_at(
     const memory::TableGeometry& g, const std::vector<int32_t>& ids, int64_t t, bool offsets) {
   Numbers rows(static_cast<size_t>(g.columns()));
-  hash_rows(g, ids, 2, t, t + 1, rows.data());
+  hash_rows(g, ids, t, t + 1, rows.data());
   for (size_t c = 0; c < rows.size() && !offsets; ++c) rows[c] -= g.offsets[c];
   return rows;
 }
 
-TEST_CASE("PCG64 gives NumPy's words and draws", "[ngram]") {
-  struct Case {
-    uint64_t seed;
-    std::vector<uint64_t> words;
-    std::vector<uint64_t> draws;
-  };
-  const std::vector<Case> cases = {
-      {0,
-       {0xdb2cd7e7b0f478be, 0xabf4641a2c71ba49, 0x20c6ed6d9d7b8d41, 0x2c4099de223c39d4},
-       {11749869230777074271u, 4976686463289251617u, 755828109848996024u}},
-      {10007,
-       {0x77d32a348ad70d07, 0x993ed609b84a4fa5, 0xd5f972dec8698e49, 0x7d79ebaebcf148de},
-       {15187255322829266483u, 959186003677246517u, 7126631698937927467u}},
-      {140098,
-       {0xdb5869feeeccf2be, 0xad465727d9cf3645, 0x5155d26378b6bab4, 0x9f9e49df66ff1c85},
-       {13420388419549774097u, 10208617735032736636u, 6128116274024149523u}},
-      {150105,
-       {0xd81b63c1c152e155, 0x4f78d1f67f67762a, 0x111ccf563d129a55, 0x8b8977b73877171a},
-       {5731302735937527132u, 11102341020473763372u, 10687872321234204531u}},
-      // Two limbs of entropy.
-      {(uint64_t{1} << 40) + 5,
-       {0xdae41755e08a170b, 0x8415abe87ecdcb2c, 0x2525c5b44b9118d0, 0x42c2793f3392bed3},
-       {87427594128977387u, 6872972437549564694u, 10832470946844950135u}},
-  };
-  for (const Case& c : cases) {
-    CAPTURE(c.seed);
-    CHECK(Pcg64::seed_words(c.seed) == c.words);
-    Pcg64 random(c.seed);
-    for (const uint64_t draw : c.draws) CHECK(random.next() == draw);
-  }
-}
-
-TEST_CASE("bounded draws equal NumPy's, redraws included", "[ngram]") {
-  // Just above half of 2^64 nearly half of all draws are redrawn.
-  Pcg64 random(7);
-  for (const uint64_t expected :
-       {uint64_t{5765488047046174020}, uint64_t{8275336682942969161}, uint64_t{7154437704795913392},
-        uint64_t{2077169698657866656}, uint64_t{2768545318656780450}}) {
-    CHECK(random.below((uint64_t{1} << 63) - 1) == expected);
-  }
-  Pcg64 narrow(7);
-  for (const uint64_t expected :
-       {uint64_t{2882744023523087012}, uint64_t{4137668341471484583}, uint64_t{3577218852397956698},
-        uint64_t{4028554210483014095}, uint64_t{3787247614991040953}}) {
-    CHECK(narrow.below((uint64_t{1} << 62) + 3) == expected);
-  }
-}
-
-TEST_CASE("multipliers are the published ones", "[ngram]") {
-  CHECK(
-      derive_multipliers(1000, 3, 1, 0) ==
-      Numbers{7593627661414631, 479593001838623, 3563315849468963});
-  CHECK(
-      derive_multipliers(1000, 3, 15, 0) ==
-      Numbers{2865651367968763, 5551170510236881, 5343936160617101});
-  CHECK(
-      derive_multipliers(99092, 3, 1, 0) == Numbers{76632096046245, 4839876093313, 35959672319349});
-  CHECK(
-      derive_multipliers(99092, 3, 15, 0) ==
-      Numbers{28919099099511, 56020370062535, 53929037264533});
-  CHECK(
-      derive_multipliers(99092, 4, 1, 0) ==
-      Numbers{76632096046245, 4839876093313, 35959672319349, 73987337458391});
-  CHECK(
-      derive_multipliers(99092, 4, 14, 0) ==
-      Numbers{67716810739261, 51510806800915, 30921347202721, 82619226485591});
-}
-
-TEST_CASE("moduli and row counts are the published ones", "[ngram]") {
-  const auto demo = derive_geometries(demo_config(1000), memory::RowCodec::kBf16);
-  CHECK(
-      demo[0].moduli == Numbers{
-                            646403, 646411, 646421, 646423, 646433, 646453, 646519, 646523, 646537,
-                            646543, 646549, 646571, 646573, 646577, 646609, 646619});
-  CHECK(
-      demo[1].moduli == Numbers{
-                            646631, 646637, 646643, 646669, 646687, 646721, 646757, 646771, 646781,
-                            646823, 646831, 646837, 646843, 646859, 646873, 646879});
-  CHECK(demo[0].rows == 10344164);
-  CHECK(demo[1].rows == 10348242);
-  CHECK(demo[1].layer == 15);
-  CHECK(demo[0].offsets[0] == 0);
-  CHECK(demo[0].offsets[2] == 646403 + 646411);
-
-  const auto v41 = derive_geometries(v41_config(), memory::RowCodec::kF8Ue8m0);
-  CHECK(v41[0].rows == 384006168);
-  CHECK(v41[1].rows == 384016682);
-  CHECK(v41[0].moduli.front() == 16000057);
-  CHECK(v41[1].moduli.back() == 16000889);
-  CHECK(v41[0].value_bytes() + v41[0].scale_bytes() == 264);
-}
-
-TEST_CASE("small and unequal table sizes share no prime", "[ngram]") {
-  EngramConfig c = demo_config(1000);
-  c.n_heads = 4;
-  c.vocab_size = {1, 3};  // the second order starts inside the primes of the first
-  CHECK(
-      derive_moduli(c) ==
-      std::vector<Numbers>{{2, 3, 5, 7, 11, 13, 17, 19}, {23, 29, 31, 37, 41, 43, 47, 53}});
-  c.vocab_size = {20, 10};
-  CHECK(
-      derive_moduli(c) ==
-      std::vector<Numbers>{{23, 29, 31, 37, 11, 13, 17, 19}, {41, 43, 47, 53, 59, 61, 67, 71}});
-  c.layer_ids = {0};
-  c.n_heads = 1;
-  c.vocab_size = {(int64_t{1} << 40) - 100, int64_t{1} << 40};
-  CHECK(derive_moduli(c) == std::vector<Numbers>{{1099511627689, 1099511627791}});
-}
-
 TEST_CASE("demo hash ids are the published ones", "[ngram]") {
-  const auto a = derive_geometries(demo_config(1000), memory::RowCodec::kBf16);
+  const auto a = derive_geometries(demo_config(1000), memory::RowCodec::kBf16, 2);
   const std::vector<int32_t> ids_a = {5, 7, 11, 13, 17};
   CHECK(
       rows_at(a[0], ids_a, 0, false) == Numbers{
@@ -172,7 +50,7 @@ TEST_CASE("demo hash ids are the published ones", "[ngram]") {
                                             478180, 413952, 471676, 248830, 111586, 416662, 43223,
                                             223550, 204619, 107353, 231739, 223808, 590573, 90459,
                                             264722, 281491});
-  const auto b = derive_geometries(demo_config(99092), memory::RowCodec::kBf16);
+  const auto b = derive_geometries(demo_config(99092), memory::RowCodec::kBf16, 2);
   const std::vector<int32_t> ids_b = {0, 1, 2, 99091, 12345, 54321};
   CHECK(
       rows_at(b[0], ids_b, 0, false) == Numbers{
@@ -197,7 +75,7 @@ TEST_CASE("demo hash ids are the published ones", "[ngram]") {
 }
 
 TEST_CASE("row ids of V4.1 are the published ones", "[ngram]") {
-  const auto g = derive_geometries(v41_config(), memory::RowCodec::kF8Ue8m0);
+  const auto g = derive_geometries(v41_config(), memory::RowCodec::kF8Ue8m0, 2);
   const std::vector<int32_t> ids = {0, 1, 2, 99091, 12345, 54321, 7};
   CHECK(rows_at(g[0], ids, 0, true) == Numbers{5702652,   24393184,  39183301,  61503783,
                                                78984481,  90144770,  103724983, 121476532,
@@ -219,45 +97,191 @@ TEST_CASE("row ids of V4.1 are the published ones", "[ngram]") {
                                                327076297, 348508745, 353626361, 379800511});
 }
 
-TEST_CASE("rows do not depend on how the positions are split", "[ngram]") {
-  const uint32_t seed = Catch::rngSeed() == 0 ? 20260611u : Catch::rngSeed();
-  CAPTURE(seed);
-  std::mt19937 random(seed);
-  const auto g = derive_geometries(v41_config(), memory::RowCodec::kBf16)[1];
-  const int64_t tokens = 333;
-  std::vector<int32_t> ids(tokens);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random() % 99092);
+TEST_CASE("a dead token ends the look-back in V4.1", "[ngram]") {
+  const auto g = derive_v41_geometries(v41_config(), 2);
+  std::vector<int32_t> ids = {0, 1, 2, 99091, 12345, 54321, 7};
+  const Numbers all_live_5 = rows_at(g[0], ids, 5, true);
+  const Numbers all_live_6 = rows_at(g[0], ids, 6, true);
+  const Numbers start = rows_at(g[0], {2}, 0, true);
+  ids[4] = -1;
+  CHECK(rows_at(g[0], ids, 5, true) == Numbers{12092422,  29335974,  46229602,  58061002,
+                                               75418037,  90699761,  99121123,  120289984,
+                                               134575750, 145186966, 164976101, 188173364,
+                                               206612861, 214856719, 236002798, 249067259,
+                                               262316833, 285414977, 300264558, 317445523,
+                                               334883330, 338014976, 353032850, 370877491});
+  const Numbers after = rows_at(g[0], ids, 6, true);
+  CHECK(after == Numbers{4410056,   30038933,  44054650,  60476284,  70096550,  94900248,
+                         107351497, 113769296, 135744924, 154149867, 168997195, 182879848,
+                         194728119, 209096825, 231205436, 254195366, 269964945, 283234493,
+                         299120900, 315175348, 320585975, 336763809, 366274007, 373692804});
+  CHECK(std::equal(after.begin(), after.begin() + 8, all_live_6.begin()));
+  CHECK(all_live_5 != rows_at(g[0], ids, 5, true));
+  // A dead token hashes as four pads.
+  CHECK(rows_at(g[0], ids, 4, true) == start);
+}
+
+TEST_CASE("row ids of Qwen4-Exp are the published ones", "[ngram]") {
+  const TableGeometry g = derive_ple_geometries(tests::qwen_hash())[0];
+  const std::vector<int32_t> ids = {9707, 11, 1879, 248044, 0, 248319};
+  CHECK(
+      rows_at(g, ids, 0, true) == Numbers{
+                                      16410909, 39682429, 55103279, 60931720, 87006904, 116506179,
+                                      131512017, 152932897, 169641436, 182022480, 209277433,
+                                      237891023, 256841529, 277007269, 290665954, 300984276});
+  CHECK(
+      rows_at(g, ids, 3, true) == Numbers{
+                                      18827606, 27700912, 56521518, 65780303, 81132822, 100518937,
+                                      120474864, 142052741, 163793416, 184135950, 219854666,
+                                      227756662, 248975183, 271245822, 285569892, 318943450});
+  CHECK(
+      rows_at(g, ids, 4, true) == Numbers{
+                                      768795, 32189829, 51641306, 71063218, 85886852, 104959504,
+                                      134316676, 154856127, 173280301, 194832882, 202840854,
+                                      222492280, 256138797, 271010889, 296240796, 304432235});
+  CHECK(
+      rows_at(g, ids, 5, true) == Numbers{
+                                      17035305, 37104214, 41553187, 64726037, 94893895, 112558302,
+                                      129937787, 148091832, 170263291, 191853921, 208567818,
+                                      236579041, 257464514, 279310953, 293473367, 305886554});
+}
+
+TEST_CASE("row ids of LongCat-Flash-Lite follow its formula", "[ngram]") {
+  const TableGeometry g = derive_longcat_geometry(tests::longcat_hash());
+  std::vector<int32_t> ids = {11, 523, 9001, 44, 130000, 7, 88, 4};
+  CHECK(rows_at(g, ids, 0, false) == Numbers(12, 11));
+  CHECK(rows_at(g, ids, 1, false) == Numbers(12, 1442315));
+  CHECK(
+      rows_at(g, ids, 2, false) == Numbers{
+                                       7217955, 7217943, 7217931, 7217919, 2070806, 2033824,
+                                       1996842, 1959860, 1922878, 1885896, 1848914, 1811932});
+  CHECK(
+      rows_at(g, ids, 7, false) == Numbers{
+                                       1310723, 1310721, 1310719, 1310717, 10117753, 10094227,
+                                       10070701, 10047175, 9045423, 867998, 4872324, 611117});
+  ids[2] = 2;  // end of text
+  CHECK(rows_at(g, ids, 3, false) == Numbers(12, 44));
+  CHECK(rows_at(g, ids, 4, false) == Numbers(12, 5897168));
+}
+
+// The definitions, term by term.
+int64_t slow_row(const TableGeometry& g, std::span<const int32_t> ids, int64_t t, size_t c) {
+  const int order = g.orders[c / static_cast<size_t>(g.heads)];
+  uint64_t sum = 0;
+  uint64_t power = 1;
+  bool blocked = false;
+  for (int64_t back = 0; back < order; ++back) {
+    const int64_t at = t - back;
+    blocked = blocked || at < 0;
+    if (!blocked && g.boundary == Boundary::kDeadLatch) blocked = ids[static_cast<size_t>(at)] < 0;
+    if (!blocked && g.boundary == Boundary::kEndOfText && back > 0) {
+      blocked = ids[static_cast<size_t>(at)] == g.boundary_id;
+    }
+    const uint64_t id =
+        static_cast<uint64_t>(blocked ? g.fill_id : int64_t{ids[static_cast<size_t>(at)]});
+    if (g.mix == Mix::kPolynomial) {
+      sum += id * power;
+      power = power * static_cast<uint64_t>(g.base) % static_cast<uint64_t>(g.moduli[c]);
+    } else {
+      sum ^= id * static_cast<uint64_t>(g.multipliers[static_cast<size_t>(back)]);
+    }
+  }
+  const int64_t rest = static_cast<int64_t>(sum) % g.moduli[c];
+  return g.offsets[c] + (rest < 0 ? rest + g.moduli[c] : rest);
+}
+
+void check_splits(const TableGeometry& g, const std::vector<int32_t>& ids) {
+  const int64_t tokens = static_cast<int64_t>(ids.size());
   Numbers whole(static_cast<size_t>(tokens * g.columns()));
-  hash_rows(g, ids, 2, 0, tokens, whole.data());
+  hash_rows(g, ids, 0, tokens, whole.data());
   for (const int64_t chunk : {1, 2, 3, 7, 63, 64, 65, 200}) {
     CAPTURE(chunk);
     Numbers parts(whole.size(), -1);
     for (int64_t t = 0; t < tokens; t += chunk) {
       const int64_t end = std::min(tokens, t + chunk);
       hash_rows(
-          g, std::span(ids).first(static_cast<size_t>(end)), 2, t, end,
+          g, std::span(ids).first(static_cast<size_t>(end)), t, end,
           parts.data() + t * g.columns());
     }
     CHECK(parts == whole);
   }
-  // The definition, term by term.
   for (int64_t t = 0; t < tokens; ++t) {
-    uint64_t mix = 0;
-    for (int64_t back = 0; back < 4; ++back) {
-      const int64_t id = t < back ? 2 : ids[static_cast<size_t>(t - back)];
-      mix ^= static_cast<uint64_t>(id * g.multipliers[static_cast<size_t>(back)]);
-      for (int64_t c = (back - 1) * 8; back > 0 && c < back * 8; ++c) {
-        const size_t column = static_cast<size_t>(c);
-        const int64_t z = static_cast<int64_t>(mix % static_cast<uint64_t>(g.moduli[column]));
-        REQUIRE(whole[static_cast<size_t>(t * g.columns() + c)] == z + g.offsets[column]);
-      }
+    for (size_t c = 0; c < g.moduli.size(); ++c) {
+      REQUIRE(whole[static_cast<size_t>(t) * g.moduli.size() + c] == slow_row(g, ids, t, c));
     }
   }
 }
 
+TEST_CASE("rows do not depend on how the positions are split", "[ngram]") {
+  const uint32_t seed = Catch::rngSeed() == 0 ? 20260611u : Catch::rngSeed();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  PeftHash peft;
+  peft.layers = {3};
+  peft.orders = {2, 5};
+  peft.sizes = {1000, 2000};
+  peft.heads = 3;
+  peft.ids = 50;  // ids beyond it wrap around 2^63
+  peft.fill_id = 7;
+  struct Case {
+    std::string name;
+    TableGeometry geometry;
+    int32_t ids;
+    int32_t rare;  // comes up every few positions
+  };
+  const Case cases[] = {
+      {"paper", derive_geometries(demo_config(99092), memory::RowCodec::kBf16, 2)[1], 99092, 2},
+      {"v4.1", derive_v41_geometries(v41_config(), 2)[1], 99092, -1},
+      {"qwen", derive_ple_geometries(tests::qwen_hash())[0], 248320, 248044},
+      {"longcat", derive_longcat_geometry(tests::longcat_hash()), 131072, 2},
+      {"peft", derive_peft_geometries(peft)[0], 1 << 30, -100},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
+    std::vector<int32_t> ids(333);
+    for (int32_t& id : ids) {
+      id = random() % 6 == 0 ? c.rare
+                             : static_cast<int32_t>(random() % static_cast<uint32_t>(c.ids));
+    }
+    check_splits(c.geometry, ids);
+  }
+}
+
+TEST_CASE("all boundaries agree with the definition for the first positions", "[ngram]") {
+  const uint32_t seed = Catch::rngSeed() == 0 ? 20261122u : Catch::rngSeed();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  for (int round = 0; round < 400; ++round) {
+    PeftHash peft;
+    peft.layers = {0};
+    peft.heads = 1;
+    for (int order = 1; order <= memory::kMaxNgramOrder; ++order) {
+      if (random() % 4 == 0) peft.orders.push_back(order);
+    }
+    if (peft.orders.empty()) peft.orders = {16};
+    peft.sizes.assign(peft.orders.size(), 97);
+    peft.ids = 1000;
+    peft.row_width = 1;
+    TableGeometry g = derive_peft_geometries(peft)[0];
+    g.boundary = static_cast<Boundary>(random() % 3);
+    g.boundary_id = 1;
+    g.fill_id = static_cast<int64_t>(random() % 5);
+    if (random() % 3 == 0) {
+      g.mix = Mix::kPolynomial;
+      g.multipliers.clear();
+      g.base = 1 + random() % 1000;
+    }
+    REQUIRE(memory::check_geometry(g).message() == "");
+    std::vector<int32_t> ids(1 + random() % 70);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % 12) - 1;
+    CAPTURE(round);
+    check_splits(g, ids);
+  }
+}
+
 TEST_CASE("an empty range hashes nothing", "[ngram]") {
-  const auto g = derive_geometries(demo_config(1000), memory::RowCodec::kBf16)[0];
-  hash_rows(g, {}, 2, 0, 0, nullptr);
+  const auto g = derive_geometries(demo_config(1000), memory::RowCodec::kBf16, 2)[0];
+  hash_rows(g, {}, 0, 0, nullptr);
 }
 
 TEST_CASE("ids past the token map count as the pad", "[ngram]") {
@@ -266,6 +290,11 @@ TEST_CASE("ids past the token map count as the pad", "[ngram]") {
   CHECK(map.of(2) == 6);
   CHECK(map.of(3) == 5);
   CHECK(map.of(1 << 20) == 5);
+  const TokenMap adapter = {{4, 5, 6}, 5, true};
+  CHECK(adapter.of(2) == 6);
+  CHECK(adapter.of(3) == 3);
+  const TokenMap identity = {{}, 0, true};
+  CHECK(identity.of(248319) == 248319);
 }
 
 }  // namespace

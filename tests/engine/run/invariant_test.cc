@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/model/hash_families.h"
 #include "engine/model/ngram.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
@@ -210,7 +211,7 @@ std::set<int64_t> used_rows(
     ids.insert(ids.end(), more.begin(), more.end());
     for (int32_t& id : ids) id = canonical_of(id);
     std::vector<int64_t> rows(ids.size() * static_cast<size_t>(geometry.columns()));
-    hash_rows(geometry, ids, canonical_of(2), 0, static_cast<int64_t>(ids.size()), rows.data());
+    hash_rows(geometry, ids, 0, static_cast<int64_t>(ids.size()), rows.data());
     for (size_t t = 0; t < ids.size(); ++t) {
       used.insert(rows[t * static_cast<size_t>(geometry.columns())]);
     }
@@ -230,20 +231,20 @@ TEST_CASE("invariant: a poisoned request disturbs no other", "[invariant]") {
   constexpr int32_t kPoisonToken = 900;
   tests::EditedCheckpoint edited = tests::EditedCheckpoint::read(source);
   edited.at("model.embed_tokens.weight").set<uint16_t>(kPoisonToken * 64 + 5, 0x7fc0);
-  const memory::TableGeometry geometry =
-      derive_geometries(config.engram, memory::RowCodec::kBf16)[0];
   const tests::StoredTensor& map = edited.at("model.engram_token_map");
   const auto canonical_of = [&](int32_t id) {
     const size_t size = static_cast<size_t>(map.shape[0]);
     return map.get<int32_t>(static_cast<size_t>(id) < size ? static_cast<size_t>(id) : 2);
   };
+  const memory::TableGeometry geometry =
+      derive_geometries(config.engram, memory::RowCodec::kBf16, canonical_of(2))[0];
   const std::set<int64_t> used = used_rows(geometry, canonical_of, healthy, expected);
   std::vector<int32_t> bigram = {123, 0};
   std::vector<int64_t> rows(static_cast<size_t>(geometry.columns()));
   do {
     ++bigram[1];
     const std::vector<int32_t> canonical = {canonical_of(bigram[0]), canonical_of(bigram[1])};
-    hash_rows(geometry, canonical, canonical_of(2), 1, 2, rows.data());
+    hash_rows(geometry, canonical, 1, 2, rows.data());
   } while (used.contains(rows[0]));
   const std::string table =
       tests::numbered("model.layers.", geometry.layer).append(".engram.embedding.weight");

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/model/hash_families.h"
 #include "engine/sched/scheduler.h"
 #include "memory/device/device_cpu.h"
 
@@ -89,7 +90,7 @@ TokenMap token_map() {
 struct Rig {
   Rig(FetchMode mode, const PrefetchLimits& limits, std::function<void()> before)
       : device(memory::make_cpu_device(1)), compute(device->make_stream("compute")) {
-    for (TableGeometry& g : derive_geometries(config(), memory::RowCodec::kF32)) {
+    for (TableGeometry& g : derive_geometries(config(), memory::RowCodec::kF32, map.pad)) {
       stores.push_back(std::make_unique<SlowStore>(std::move(g), before));
     }
     auto made = Prefetch::make(*device, *compute, stores, map, DType::kF32, mode, limits);
@@ -105,7 +106,7 @@ struct Rig {
     for (const int32_t id : tokens) canonical.push_back(map.of(id));
     const TableGeometry& g = stores[layer]->geometry();
     std::vector<int64_t> rows(static_cast<size_t>(g.columns()));
-    hash_rows(g, canonical, map.pad, position, position + 1, rows.data());
+    hash_rows(g, canonical, position, position + 1, rows.data());
     std::vector<float> values;
     for (const int64_t row : rows) {
       for (int64_t k = 0; k < kRowWidth; ++k) values.push_back(static_cast<float>(row * 8 + k));
