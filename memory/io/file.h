@@ -30,6 +30,7 @@ class File {
 
   const std::string& path() const { return path_; }
   int64_t bytes() const { return bytes_; }  // when it was opened
+  int descriptor() const { return descriptor_; }
 
   // Fills to[0, bytes) from the file's byte `offset` on. DATA_LOSS when the file ends before.
   Status read(int64_t offset, int64_t bytes, void* to) const;

@@ -61,7 +61,9 @@ enum class IoBackend { kAuto, kUring, kThreads };
 
 struct ReadQueueOptions {
   IoBackend backend = IoBackend::kAuto;
-  int depth = 64;                            // 1 to 4096; the threads backend runs at most 64
+  // 1 to 4096. The threads backend has at most 64 threads, and none at depth 1, where wait() reads
+  // on the calling thread.
+  int depth = 64;
   int64_t piece_bytes = int64_t{512} << 20;  // of one call to the kernel, whose limit is 2 GiB
 };
 

@@ -22,12 +22,50 @@ namespace {
 // A thread per read in flight: pread has no other way to have many. More than this gains nothing.
 constexpr int kMostThreads = 64;
 
+ReadDone read_now(const ReadRequest& request, int64_t piece_bytes) {
+  ReadProgress read(request, piece_bytes);
+  int64_t answer = 0;
+  do {
+    answer = ::pread(read.descriptor(), read.to(), read.bytes(), read.offset());
+    if (answer < 0) answer = -errno;
+  } while (!read.advance(answer));
+  return read.result();
+}
+
+std::string full_name(const std::string& why) {
+  return why.empty() ? "threads" : "threads (" + why + ")";
+}
+
+// One read at a time needs no thread: who waits for it reads it.
+class CallerQueue : public ReadQueue {
+ public:
+  CallerQueue(const ReadQueueOptions& options, const std::string& why)
+      : piece_bytes_(options.piece_bytes), name_(full_name(why)) {}
+
+  std::string name() const override { return name_; }
+  int depth() const override { return 1; }
+
+ private:
+  void do_submit(const ReadRequest& request) override { waiting_.push_back(request); }
+  void do_wait(int64_t least, std::vector<ReadDone>* done) override {
+    // Polling must get there as well.
+    for (int64_t i = 0; i < std::max<int64_t>(least, 1) && !waiting_.empty(); ++i) {
+      done->push_back(read_now(waiting_.front(), piece_bytes_));
+      waiting_.pop_front();
+    }
+  }
+
+  const int64_t piece_bytes_;
+  const std::string name_;
+  std::deque<ReadRequest> waiting_;
+};
+
 class ThreadQueue : public ReadQueue {
  public:
   ThreadQueue(const ReadQueueOptions& options, const std::string& why)
       : depth_(std::min(options.depth, kMostThreads)),
         piece_bytes_(options.piece_bytes),
-        name_(why.empty() ? "threads" : "threads (" + why + ")") {}
+        name_(full_name(why)) {}
   ~ThreadQueue() override;
 
   // The first thread; the others start when there is work for them.
@@ -113,16 +151,12 @@ void ThreadQueue::work() {
     work_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
     --idle_;
     if (stopping_) return;
-    ReadProgress read(waiting_.front(), piece_bytes_);
+    const ReadRequest request = waiting_.front();
     waiting_.pop_front();
     lock.unlock();
-    int64_t answer = 0;
-    do {
-      answer = ::pread(read.descriptor(), read.to(), read.bytes(), read.offset());
-      if (answer < 0) answer = -errno;
-    } while (!read.advance(answer));
+    ReadDone answer = read_now(request, piece_bytes_);
     lock.lock();
-    done_.push_back(read.result());
+    done_.push_back(std::move(answer));
     if (done_.size() >= wanted_) answered_.notify_one();
   }
 }
@@ -131,6 +165,7 @@ void ThreadQueue::work() {
 
 Result<std::unique_ptr<ReadQueue>> make_thread_queue(
     const ReadQueueOptions& options, const std::string& why) {
+  if (options.depth == 1) return std::unique_ptr<ReadQueue>(new CallerQueue(options, why));
   std::unique_ptr<ThreadQueue> queue = std::make_unique<ThreadQueue>(options, why);
   ENGRAM_RETURN_IF_ERROR(queue->set_up());
   return std::unique_ptr<ReadQueue>(std::move(queue));

@@ -1,5 +1,7 @@
 #include "memory/table/table_file.h"
 
+#include <fcntl.h>
+
 #include <array>
 #include <cstring>
 #include <utility>
@@ -32,6 +34,13 @@ Result<std::vector<uint64_t>> read_checksums(const File& file, const TableHeader
   return checksums;
 }
 
+// Drops the pages that hold a range from the page cache.
+void forget(const File& file, int64_t offset, int64_t bytes) {
+  const int64_t begin = offset / kTableBlock * kTableBlock;
+  const int64_t end = (offset + bytes + kTableBlock - 1) / kTableBlock * kTableBlock;
+  static_cast<void>(::posix_fadvise(file.descriptor(), begin, end - begin, POSIX_FADV_DONTNEED));
+}
+
 }  // namespace
 
 TableFile::TableFile(File file, TableHeader header, std::vector<uint64_t> checksums)
@@ -44,6 +53,8 @@ Result<std::shared_ptr<const TableFile>> TableFile::open(const std::string& path
   Result<File> file = File::open(path);
   if (!file.ok()) return file.status();
   const File& f = file.value();
+  // Advice, as forget() is. Reading ahead would fill the page cache with rows nobody asked for.
+  static_cast<void>(::posix_fadvise(f.descriptor(), 0, 0, POSIX_FADV_RANDOM));
   if (f.bytes() < kTableBlock) {
     return data_loss(
         path + ": expected a table file of more than 4096 bytes, found " +
@@ -56,13 +67,17 @@ Result<std::shared_ptr<const TableFile>> TableFile::open(const std::string& path
   ENGRAM_RETURN_IF_ERROR(check_size(f, header.value()));
   Result<std::vector<uint64_t>> checksums = read_checksums(f, header.value());
   if (!checksums.ok()) return checksums.status();
+  forget(f, 0, f.bytes());
   return std::shared_ptr<const TableFile>(new TableFile(
       std::move(file).value(), std::move(header).value(), std::move(checksums).value()));
 }
 
 Status TableFile::check_extent(int64_t extent, const void* data) const {
+  return check_extent_sum(extent, checksum64(data, header_.extent_size(extent)));
+}
+
+Status TableFile::check_extent_sum(int64_t extent, uint64_t found) const {
   const int64_t bytes = header_.extent_size(extent);
-  const uint64_t found = checksum64(data, bytes);
   if (found == extent_checksum(extent)) return {};
   const int64_t offset = header_.data_offset + header_.extent_at(extent);
   return data_loss(
@@ -84,7 +99,9 @@ Status TableFile::read_row(int64_t row, uint8_t* values, uint8_t* scales) const 
 }
 
 Status TableFile::read_data(int64_t offset, int64_t bytes, void* to) const {
-  return file_.read(header_.data_offset + offset, bytes, to);
+  const Status status = file_.read(header_.data_offset + offset, bytes, to);
+  forget(file_, header_.data_offset + offset, bytes);
+  return status;
 }
 
 }  // namespace engram::memory

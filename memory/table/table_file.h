@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "memory/base/status.h"
+#include "memory/io/direct_file.h"
 #include "memory/io/file.h"
 #include "memory/table/table_header.h"
 
@@ -33,6 +34,8 @@ class TableFile {
   // `data` holds the bytes of that extent, header().extent_size(extent) of them. DATA_LOSS names
   // file, extent, its offset in the file, and both checksums.
   Status check_extent(int64_t extent, const void* data) const;
+  // The same, when the checksum has been taken already.
+  Status check_extent_sum(int64_t extent, uint64_t found) const;
 
   // Copies one row as it is stored.
   //   values  [value_bytes]
@@ -40,8 +43,11 @@ class TableFile {
   // INVALID_ARGUMENT: no such row; DATA_LOSS: the file cannot be read there.
   Status read_row(int64_t row, uint8_t* values, uint8_t* scales) const;
 
-  // Bytes [offset, offset + bytes) of the data section.
+  // Bytes [offset, offset + bytes) of the data section. Leaves nothing in the page cache.
   Status read_data(int64_t offset, int64_t bytes, void* to) const;
+
+  // This very file for direct reads, whatever has its name by now. Errors: those of opening it.
+  Result<DirectFile> open_direct() const { return DirectFile::open_again(file_); }
 
  private:
   TableFile(File file, TableHeader header, std::vector<uint64_t> checksums);
