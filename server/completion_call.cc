@@ -143,6 +143,7 @@ void CompletionCall::prepare() {
 CallError CompletionCall::submit_all() {
   std::vector<std::vector<int32_t>> prompts;
   const Clock::time_point begin = Clock::now();
+  apply_defaults(*request_, engine_->info().sampling_defaults, &read_.sampling);
   CallError error = read_prompts(*request_, read_, engine_->tokenizer(), &prompts);
   if (!error.ok()) return error;
   if (read_.text_bytes > 0) front_.metrics.tokenized(seconds_between(begin, Clock::now()));
@@ -150,7 +151,8 @@ CallError CompletionCall::submit_all() {
     const std::lock_guard lock(mu_);
     if (!error_.ok()) return error_;  // cancelled while a worker tokenized
     record_.choices = read_.sampling.n;
-    record_.max_tokens = read_.sampling.max_tokens;
+    const v1::StoppingOptions& stopping = request_->stopping();
+    if (stopping.has_max_tokens()) record_.max_tokens = stopping.max_tokens();
     last_token_.assign(prompts.size() * static_cast<size_t>(read_.sampling.n), Clock::time_point());
     replies_.emplace(read_.switches, &engine_->tokenizer());
     const auto created = std::chrono::system_clock::now().time_since_epoch();

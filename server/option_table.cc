@@ -25,6 +25,16 @@ std::string number_text(double value) {
   return text;
 }
 
+// "16MiB": the largest unit that says it exactly.
+std::string exact_bytes_text(int64_t bytes) {
+  for (const auto& [shift, unit] : {std::pair(30, "GiB"), {20, "MiB"}, {10, "KiB"}}) {
+    if (bytes != 0 && bytes % (int64_t{1} << shift) == 0) {
+      return std::to_string(bytes >> shift) + unit;
+    }
+  }
+  return std::to_string(bytes);
+}
+
 Status in_range(double value, double low, double high) {
   if (value >= low && value <= high) return {};
   return memory::invalid_argument(
@@ -93,6 +103,12 @@ class Table {
       return Status();
     };
     flag.print = [value] { return std::to_string(*value); };
+    return flag;
+  }
+
+  Flag& bytes(std::string name, int64_t* value, double low, double high, std::string help) {
+    Flag& flag = integer(std::move(name), value, parse_bytes, low, high, std::move(help));
+    flag.print = [value] { return exact_bytes_text(*value); };
     return flag;
   }
 
@@ -175,6 +191,10 @@ void add_model_flags(Table& table, Options* o) {
   table.choice(
       "load-format", &o->engine.load_format, {"auto", "dummy"},
       "dummy: made-up weights in the shape of config.json and bytes as tokens, for measuring");
+  table.text(
+      "generation-config", &o->engine.generation_config,
+      "Where sampling defaults come from: auto (generation_config.json of the model), a directory "
+      "with that file, or vllm (none)");
   table.choice("device", &o->engine.device, {"auto", "cpu", "cuda"}, "Where the model runs");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
@@ -212,9 +232,13 @@ void add_scheduling_flags(Table& table, Options* o) {
           "max-num-batched-tokens", &o->engine.max_num_batched_tokens, parse_count, 1, 1 << 20,
           "Tokens in one step; longer prompts are prefilled in chunks")
       .aliases = {"--chunked-prefill-size", "--max-prefill-tokens", "--batch-size", "-b"};
-  table.automatic(
-      "kv-cache-memory", &o->engine.kv_cache_bytes, parse_bytes, kMost,
-      "Key-value cache, such as 2GiB; auto: a share of the free memory, printed at start");
+  table
+      .automatic(
+          "kv-cache-memory", &o->engine.kv_cache_bytes, parse_bytes, kMost,
+          "Key-value cache, such as 2GiB; auto: a share of the free memory, printed at start")
+      .print = [value = &o->engine.kv_cache_bytes] {
+    return *value == 0 ? "auto" : exact_bytes_text(*value);
+  };
   table.integer("block-size", &o->engine.block_size, parse_count, 1, 1024, "Tokens per cache page")
       .aliases = {"--page-size"};
   table
@@ -247,9 +271,8 @@ void add_server_flags(Table& table, Options* o) {
   table.real(
       "engine-stall-timeout", &o->engine_stall_timeout, parse_seconds, 1, kMostSeconds,
       "Health says NOT_SERVING when the engine's loop has not turned for this long");
-  table.integer(
-      "grpc-max-recv-size", &o->grpc_max_recv_bytes, parse_bytes, 1024, 1 << 30,
-      "Largest request message");
+  table.bytes(
+      "grpc-max-recv-size", &o->grpc_max_recv_bytes, 1024, 1 << 30, "Largest request message");
   table.integer(
       "grpc-max-concurrent-streams", &o->grpc_max_concurrent_streams, parse_count, 1, 1 << 20,
       "Calls at a time on one connection");
@@ -259,9 +282,7 @@ void add_server_flags(Table& table, Options* o) {
   table.real(
       "grpc-keepalive-timeout", &o->grpc_keepalive_timeout, parse_seconds, 1, kMostSeconds,
       "Drop a client that does not answer a ping");
-  table.integer(
-      "grpc-memory", &o->grpc_memory_bytes, parse_bytes, 16 << 20, kMost,
-      "Memory of gRPC's transport");
+  table.bytes("grpc-memory", &o->grpc_memory_bytes, 16 << 20, kMost, "Memory of gRPC's transport");
   table.real(
       "grpc-self-ping", &o->grpc_self_ping, parse_seconds, 0, 60,
       "Interval of the calls that the server makes to itself so that gRPC's idle threads do not "

@@ -207,6 +207,23 @@ CallError read_request(const v1::CompleteRequest& request, ReadRequest* out) {
   return {};
 }
 
+void apply_defaults(
+    const v1::CompleteRequest& request,
+    const engine::GenerationDefaults& defaults,
+    engine::SamplingParams* sampling) {
+  const v1::SamplingOptions& given = request.sampling();
+  if (!given.has_temperature()) sampling->temperature = static_cast<float>(defaults.temperature);
+  if (!given.has_top_p()) sampling->top_p = static_cast<float>(defaults.top_p);
+  if (!given.has_top_k()) sampling->top_k = static_cast<int32_t>(defaults.top_k);
+  if (!given.has_min_p()) sampling->min_p = static_cast<float>(defaults.min_p);
+  if (!request.penalties().has_repetition()) {
+    sampling->repetition_penalty = static_cast<float>(defaults.repetition_penalty);
+  }
+  if (defaults.max_new_tokens == 0) return;
+  const bool shorter = sampling->max_tokens >= 0 && sampling->max_tokens < defaults.max_new_tokens;
+  if (!shorter) sampling->max_tokens = defaults.max_new_tokens;
+}
+
 CallError read_prompts(
     const v1::CompleteRequest& request,
     const ReadRequest& read,

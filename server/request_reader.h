@@ -37,6 +37,13 @@ struct ReadRequest {
 // Bounds of everything in the message. Cheap: no text is tokenized.
 CallError read_request(const v1::CompleteRequest& request, ReadRequest* out);
 
+// The model's sampling defaults where the request leaves a field unset, and its limit of new
+// tokens.
+void apply_defaults(
+    const v1::CompleteRequest& request,
+    const engine::GenerationDefaults& defaults,
+    engine::SamplingParams* sampling);
+
 // The prompts' ids: tokenized, checked against 31 bits, truncated.
 CallError read_prompts(
     const v1::CompleteRequest& request,

@@ -27,6 +27,17 @@ void set_limits(v1::Limits* limits) {
   limits->set_max_logprobs(engine::kMaxLogprobs);
 }
 
+void set_defaults(const engine::GenerationDefaults& defaults, v1::SamplingDefaults* to) {
+  to->set_temperature(static_cast<float>(defaults.temperature));
+  to->set_top_p(static_cast<float>(defaults.top_p));
+  to->set_top_k(static_cast<int32_t>(defaults.top_k));
+  to->set_min_p(static_cast<float>(defaults.min_p));
+  to->set_repetition_penalty(static_cast<float>(defaults.repetition_penalty));
+  if (defaults.max_new_tokens > 0) {
+    to->set_max_tokens(static_cast<uint64_t>(defaults.max_new_tokens));
+  }
+}
+
 void describe(const EngineSlot& slot, const engine::Engine& engine, v1::Model* model) {
   const engine::EngineInfo& info = engine.info();
   const engine::ModelConfig& config = info.config;
@@ -41,6 +52,7 @@ void describe(const EngineSlot& slot, const engine::Engine& engine, v1::Model* m
   if (config.bos_token_id >= 0) model->set_bos_token_id(config.bos_token_id);
   for (const int32_t id : config.eos_token_ids) model->add_eos_token_ids(id);
   set_limits(model->mutable_limits());
+  set_defaults(info.sampling_defaults, model->mutable_sampling_defaults());
   if (config.engram.layer_ids.empty()) return;
   v1::EngramModule* module = model->mutable_engram();
   for (const int layer : config.engram.layer_ids) module->add_layers(static_cast<uint32_t>(layer));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 
@@ -248,6 +249,7 @@ Result<GenerationDefaults> parse_generation_defaults(
   fields.integer("top_k", Need::kOptional, 0, kMaxVocab, &defaults.top_k);
   fields.number("min_p", Need::kOptional, 0, 1, &defaults.min_p);
   fields.number("repetition_penalty", Need::kOptional, 0.01, 100, &defaults.repetition_penalty);
+  fields.integer("max_new_tokens", Need::kOptional, 1, int64_t{1} << 30, &defaults.max_new_tokens);
   fields.integers("eos_token_id", Need::kOptional, true, 0, kMaxVocab - 1, &defaults.eos_token_ids);
   bool sample = true;
   fields.boolean("do_sample", &sample);
@@ -262,6 +264,21 @@ Result<GenerationDefaults> load_generation_defaults(const std::string& directory
   if (text.status().code() == memory::Code::kNotFound) return GenerationDefaults{};
   if (!text.ok()) return text.status();
   return parse_generation_defaults(text.value(), file);
+}
+
+std::string describe(const GenerationDefaults& defaults) {
+  const GenerationDefaults plain;
+  std::ostringstream text;
+  const auto add = [&text](const char* name, auto value, auto standard) {
+    if (value != standard) text << (text.tellp() > 0 ? ", " : "") << name << " " << value;
+  };
+  add("temperature", defaults.temperature, plain.temperature);
+  add("top_p", defaults.top_p, plain.top_p);
+  add("top_k", defaults.top_k, plain.top_k);
+  add("min_p", defaults.min_p, plain.min_p);
+  add("repetition_penalty", defaults.repetition_penalty, plain.repetition_penalty);
+  add("max_new_tokens", defaults.max_new_tokens, plain.max_new_tokens);
+  return text.str();
 }
 
 }  // namespace engram::engine

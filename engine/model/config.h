@@ -70,8 +70,8 @@ struct ModelConfig {
   int engram_index(int layer) const;  // place of the layer in engram.layer_ids, or -1
 };
 
-// Sampling defaults of generation_config.json; fields that are absent keep these values, and
-// "do_sample": false means temperature 0.
+// Sampling defaults of generation_config.json, for requests that leave the field unset; fields that
+// are absent keep these values, and "do_sample": false means temperature 0.
 struct GenerationDefaults {
   bool present = false;
   double temperature = 1.0;
@@ -79,6 +79,7 @@ struct GenerationDefaults {
   int64_t top_k = 0;
   double min_p = 0.0;
   double repetition_penalty = 1.0;
+  int64_t max_new_tokens = 0;  // also the most that a request may ask for; 0: no limit
   std::vector<int32_t> eos_token_ids;
 };
 
@@ -89,6 +90,8 @@ memory::Result<ModelConfig> load_config(const std::string& directory);  // DIREC
 memory::Result<GenerationDefaults> parse_generation_defaults(
     const std::string& json, const std::string& file);
 memory::Result<GenerationDefaults> load_generation_defaults(const std::string& directory);
+// "temperature 0.8, top_p 0.95": what differs from the values above; empty if nothing does.
+std::string describe(const GenerationDefaults& defaults);
 
 // Radians per position [head_dim / 2] and the factor on cos and sin.
 struct RopeFrequencies {

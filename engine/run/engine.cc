@@ -95,6 +95,29 @@ int64_t logit_rows(const EngineOptions& o, const ModelConfig& c) {
   return std::clamp(fitting, int64_t{1}, o.max_num_seqs);
 }
 
+Status read_generation_config(EngineParts& parts) {
+  const EngineOptions& o = parts.options;
+  const bool of_model = o.generation_config == "auto" || o.generation_config == "vllm";
+  if (of_model && o.load_format == "dummy") return {};
+  const std::string& directory = of_model ? o.model : o.generation_config;
+  Result<GenerationDefaults> read = load_generation_defaults(directory);
+  if (!read.ok()) return read.status();
+  GenerationDefaults& defaults = read.value();
+  if (!of_model && !defaults.present) {
+    return memory::not_found(
+        "--generation-config: there is no generation_config.json in " + directory);
+  }
+  parts.eos.insert(parts.eos.end(), defaults.eos_token_ids.begin(), defaults.eos_token_ids.end());
+  const std::string text = describe(defaults);
+  if (o.generation_config == "vllm" || text.empty()) return {};
+  spdlog::info(
+      "requests that leave them unset get the sampling defaults of {}/generation_config.json: {} "
+      "(--generation-config=vllm: none)",
+      directory, text);
+  parts.info.sampling_defaults = std::move(defaults);
+  return {};
+}
+
 Status load_model(EngineParts& parts) {
   const EngineOptions& o = parts.options;
   Result<ModelConfig> config = load_config(o.model);
@@ -109,11 +132,8 @@ Status load_model(EngineParts& parts) {
     Result<std::unique_ptr<Tokenizer>> tokenizer = load_tokenizer(o.model);
     if (!tokenizer.ok()) return tokenizer.status();
     parts.tokenizer = std::move(tokenizer).value();
-    const Result<GenerationDefaults> defaults = load_generation_defaults(o.model);
-    if (!defaults.ok()) return defaults.status();
-    const std::vector<int32_t>& more = defaults.value().eos_token_ids;
-    parts.eos.insert(parts.eos.end(), more.begin(), more.end());
   }
+  ENGRAM_RETURN_IF_ERROR(read_generation_config(parts));
   Result<std::unique_ptr<Ops>> ops = make_cpu_ops(*parts.device, ops_limits(o, c));
   if (!ops.ok()) return ops.status();
   parts.ops = std::move(ops).value();

@@ -162,6 +162,8 @@ struct EngineInfo {
   int64_t kv_pages = 0;
   int page_tokens = 0;
   std::string table_placement;  // one line; empty without Engram
+  // For what a request leaves unset; the front end fills them in.
+  GenerationDefaults sampling_defaults;
 };
 
 class Engine {
@@ -198,6 +200,9 @@ struct EngineOptions {
   int block_size = 16;              // tokens per page
   bool enable_prefix_caching = true;
   uint64_t seed = 0;  // base of the seeds of requests without one
+  // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the
+  // one there; vllm: none (the name is vLLM's). End-of-sequence ids are read in any case.
+  std::string generation_config = "auto";
   // How rows reach their layer: prefetch on a side stream; sync: fetched inside the step's own
   // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
   // it costs; the outputs are then those of another model).

@@ -171,20 +171,23 @@ class Requests(unittest.TestCase):
         self.assertEqual(caught.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     def test_unset_fields_have_their_defaults(self):
+        model = harness.models_pb2_grpc.ModelsStub(self.server.channel).Get(
+            harness.models_pb2.GetModelRequest())
+        defaults = model.sampling_defaults
         bare = completions_pb2.CompleteRequest(text="a prompt")
-        bare.stopping.max_tokens = 8
+        bare.stopping.max_tokens = 24
         bare.sampling.seed = 3
         full = completions_pb2.CompleteRequest(text="a prompt", add_special_tokens=True)
         full.sampling.n = 1
-        full.sampling.temperature = 1
-        full.sampling.top_p = 1
-        full.sampling.top_k = 0
-        full.sampling.min_p = 0
+        full.sampling.temperature = defaults.temperature
+        full.sampling.top_p = defaults.top_p
+        full.sampling.top_k = defaults.top_k
+        full.sampling.min_p = defaults.min_p
         full.sampling.seed = 3
-        full.penalties.repetition = 1
+        full.penalties.repetition = defaults.repetition_penalty
         full.penalties.presence = 0
         full.penalties.frequency = 0
-        full.stopping.max_tokens = 8
+        full.stopping.max_tokens = 24
         full.stopping.min_tokens = 0
         full.stopping.ignore_eos = False
         full.output.text = True

@@ -1,6 +1,7 @@
 // Every field of a CompleteRequest that the front end itself checks: at its bound, past it, absent.
 #include "server/request_reader.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <functional>
 #include <limits>
@@ -189,6 +190,61 @@ TEST_CASE("reader: logit bias is in the order of its ids", "[reader]") {
   REQUIRE(read.sampling.logit_bias.size() == 4);
   CHECK(read.sampling.logit_bias[0].first == 1);
   CHECK(read.sampling.logit_bias[3].first == 300);
+}
+
+engine::GenerationDefaults some_defaults() {
+  engine::GenerationDefaults defaults;
+  defaults.present = true;
+  defaults.temperature = 0.7;
+  defaults.top_p = 0.9;
+  defaults.top_k = 20;
+  defaults.min_p = 0.1;
+  defaults.repetition_penalty = 1.2;
+  return defaults;
+}
+
+TEST_CASE("the model's sampling defaults fill in what is unset", "[request]") {
+  ReadRequest read;
+  const v1::CompleteRequest request = valid();
+  REQUIRE(read_request(request, &read).ok());
+  apply_defaults(request, some_defaults(), &read.sampling);
+  CHECK(read.sampling.temperature == 0.7f);
+  CHECK(read.sampling.top_p == 0.9f);
+  CHECK(read.sampling.top_k == 20);
+  CHECK(read.sampling.min_p == 0.1f);
+  CHECK(read.sampling.repetition_penalty == 1.2f);
+  CHECK(read.sampling.max_tokens == -1);
+}
+
+TEST_CASE("what a request sets stays, also where it is the proto's default", "[request]") {
+  v1::CompleteRequest request = valid();
+  request.mutable_sampling()->set_temperature(1);
+  request.mutable_sampling()->set_top_p(1);
+  request.mutable_sampling()->set_top_k(0);
+  request.mutable_sampling()->set_min_p(0);
+  request.mutable_penalties()->set_repetition(1);
+  ReadRequest read;
+  REQUIRE(read_request(request, &read).ok());
+  apply_defaults(request, some_defaults(), &read.sampling);
+  CHECK(read.sampling.temperature == 1.f);
+  CHECK(read.sampling.top_p == 1.f);
+  CHECK(read.sampling.top_k == 0);
+  CHECK(read.sampling.min_p == 0.f);
+  CHECK(read.sampling.repetition_penalty == 1.f);
+}
+
+TEST_CASE("the model's limit of new tokens is default and upper bound", "[request]") {
+  engine::GenerationDefaults defaults;
+  defaults.max_new_tokens = 100;
+  for (const int64_t wanted : {-1, 1, 99, 100, 101, 100000}) {
+    CAPTURE(wanted);
+    v1::CompleteRequest request = valid();
+    if (wanted > 0) request.mutable_stopping()->set_max_tokens(static_cast<uint32_t>(wanted));
+    ReadRequest read;
+    REQUIRE(read_request(request, &read).ok());
+    apply_defaults(request, defaults, &read.sampling);
+    CHECK(read.sampling.max_tokens == (wanted < 0 ? 100 : std::min<int64_t>(wanted, 100)));
+  }
 }
 
 }  // namespace engram::server

@@ -298,7 +298,7 @@ TEST_CASE("a directory without config.json is not found", "[config]") {
 TEST_CASE("generation defaults are read and bounded", "[config]") {
   const auto defaults = parse_generation_defaults(
       R"({"temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.1,
-          "eos_token_id": [1, 2], "transformers_version": "4.51.0", "do_sample": true})",
+          "max_new_tokens": 256, "eos_token_id": [1, 2], "transformers_version": "4.51.0", "do_sample": true})",
       "generation_config.json");
   REQUIRE(defaults.ok());
   const GenerationDefaults& g = defaults.value();
@@ -308,14 +308,22 @@ TEST_CASE("generation defaults are read and bounded", "[config]") {
   CHECK(g.top_k == 20);
   CHECK(g.min_p == 0.1);
   CHECK(g.repetition_penalty == 1.1);
+  CHECK(g.max_new_tokens == 256);
+  CHECK(
+      describe(g) ==
+      "temperature 0.7, top_p 0.9, top_k 20, min_p 0.1, repetition_penalty 1.1, max_new_tokens "
+      "256");
   CHECK(g.eos_token_ids == std::vector<int32_t>{1, 2});
   CHECK(parse_generation_defaults("{}", "g").value().temperature == 1.0);
+  CHECK(parse_generation_defaults(R"({"temperature": null})", "g").value().temperature == 1.0);
+  CHECK(describe(parse_generation_defaults("{}", "g").value()).empty());
   CHECK(parse_generation_defaults(R"({"do_sample": false})", "g").value().temperature == 0.0);
 
   for (const char* bad :
        {R"({"temperature": -1})", R"({"temperature": "hot"})", R"({"top_p": 0})", R"({"top_p": 2})",
-        R"({"top_k": -1})", R"({"min_p": 1.5})", R"({"repetition_penalty": 0})",
-        R"({"eos_token_id": -3})", R"({"do_sample": 1})", "[]", "{"}) {
+        R"({"top_k": -1})", R"({"max_new_tokens": 0})", R"({"max_new_tokens": 2.5})",
+        R"({"min_p": 1.5})", R"({"repetition_penalty": 0})", R"({"eos_token_id": -3})",
+        R"({"do_sample": 1})", "[]", "{"}) {
     CAPTURE(bad);
     const memory::Status status = parse_generation_defaults(bad, "g.json").status();
     CHECK(status.code() == Code::kInvalidArgument);
