@@ -25,20 +25,20 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 }
 
 const char* rejection_of(const CallError& error) {
+  const std::string& message = error.status.message();
   switch (error.status.code()) {
     case Code::kResourceExhausted:
       return "queue_full";
     case Code::kFailedPrecondition:
       return "kv";
     case Code::kUnavailable:
-      return "draining";
+      return message.find("is loading") != std::string::npos ? "loading" : "draining";
     case Code::kNotFound:
       return "model";
     case Code::kAlreadyExists:
       return "duplicate";
     default:
-      return error.status.message().find("max_model_len") != std::string::npos ? "too_long"
-                                                                               : "invalid";
+      return message.find("max_model_len") != std::string::npos ? "too_long" : "invalid";
   }
 }
 

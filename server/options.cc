@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "server/flags.h"
+#include "server/help_text.h"
 #include "server/option_table.h"
 #include "server/yaml_file.h"
 
@@ -21,13 +22,42 @@ using memory::Status;
 
 constexpr const char* kAbout =
     "engramd serves a model with Engram (n-gram tables in host memory) over gRPC.\n"
-    "Try it: engramd --model DIR, then: engram complete \"The following options are\"";
+    "Try it: engramd --model DIR, then: engram complete \"The following options are\"\n"
+    "\n"
+    "Usage: engramd [OPTIONS] [MODEL]\n";
 constexpr const char* kAfterHelp =
     "Every flag is also read from the environment (--max-model-len: ENGRAM_MAX_MODEL_LEN) and "
     "from\n"
     "the YAML file of --config (max-model-len: 32k). Command line beats environment beats file.\n"
     "SIGTERM or SIGINT drains: running requests finish within --shutdown-timeout, then exit 0; a\n"
-    "second signal ends at once with 130 (SIGINT) or 143 (SIGTERM).";
+    "second signal ends at once with 130 (SIGINT) or 143 (SIGTERM).\n";
+
+// Options that are no flags of the table: they do something else than serve, or say where flags
+// are.
+struct OtherOption {
+  const char* names;  // as CLI11 reads them
+  const char* shown;
+  const char* help;
+};
+constexpr OtherOption kConfig = {"--config", "--config FILE", "YAML file with flags"};
+constexpr OtherOption kPrintConfig = {
+    "--print-config", "--print-config",
+    "Print every value and where it comes from, as a YAML file that --config reads, then exit"};
+constexpr OtherOption kCheckConfig = {
+    "--check-config", "--check-config", "Exit 0 if the configuration is valid"};
+constexpr OtherOption kHealthCheck = {
+    "--health-check", "--health-check HOST:PORT", "Ask that server whether it is ready"};
+constexpr OtherOption kVersionOption = {"--version", "--version", "Print the version"};
+constexpr OtherOption kHelp = {"--help,-h", "-h, --help", "Print this"};
+
+std::string whole_help(const std::vector<Flag>& flags) {
+  std::string text = kAbout + help_text(flags) + "\nOther:\n";
+  for (const OtherOption& option :
+       {kConfig, kPrintConfig, kCheckConfig, kHealthCheck, kVersionOption, kHelp}) {
+    text += help_entry(option.shown, option.help);
+  }
+  return text + "\n" + kAfterHelp;
+}
 
 // What the command line says, before any value is parsed.
 struct CommandLine {
@@ -71,37 +101,31 @@ std::string variable_of(const std::string& flag) {
 Result<CommandLine> read_command_line(
     const std::vector<std::string>& arguments, const std::vector<Flag>& flags) {
   CommandLine line;
-  CLI::App app(kAbout, "engramd");
-  app.footer(kAfterHelp);
+  CLI::App app;
   app.set_help_flag("");
   app.allow_extras();
-  app.get_formatter()->column_width(40);
 
   std::map<std::string, std::string> values;
   std::map<std::string, bool> switches;
   std::map<std::string, CLI::Option*> options;
   std::string directory;
-  app.add_option("directory", directory, "The same as --model")->group("");
+  app.add_option("directory", directory);
   for (const Flag& flag : flags) {
     CLI::Option* option = flag.is_switch ? app.add_flag(spellings(flag), switches[flag.name])
                                          : app.add_option(spellings(flag), values[flag.name]);
-    option->group(flag.group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    const std::string standard = flag.print();
-    option->description(flag.help + (standard.empty() ? "" : " [" + standard + "]"));
-    if (!flag.is_switch) option->type_name("");
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     options[flag.name] = option;
   }
   bool help = false;
   bool version = false;
   bool check = false;
   bool print = false;
-  app.add_option("--config", line.config, "YAML file with flags");
-  app.add_flag("--print-config", print, "Print every value and where it comes from, then exit");
-  app.add_flag("--check-config", check, "Exit 0 if the configuration is valid");
-  app.add_option(
-      "--health-check", line.health_address, "Ask the server at HOST:PORT whether it is ready");
-  app.add_flag("--version", version, "Print the version");
-  app.add_flag("--help,-h", help, "Print this");
+  app.add_option(kConfig.names, line.config);
+  app.add_flag(kPrintConfig.names, print);
+  app.add_flag(kCheckConfig.names, check);
+  app.add_option(kHealthCheck.names, line.health_address);
+  app.add_flag(kVersionOption.names, version);
+  app.add_flag(kHelp.names, help);
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
     app.parse(reversed);
@@ -110,11 +134,11 @@ Result<CommandLine> read_command_line(
   }
   if (!app.remaining().empty()) return unknown_flag(app.remaining()[0], app);
 
-  line.config_given = app.count("--config") > 0;
+  line.config_given = app.count(kConfig.names) > 0;
   if (help) line.action = Action::kHelp;
-  if (help) line.help = app.help();
+  if (help) line.help = whole_help(flags);
   if (version) line.action = Action::kVersion;
-  if (app.count("--health-check") > 0) line.action = Action::kHealthCheck;
+  if (app.count(kHealthCheck.names) > 0) line.action = Action::kHealthCheck;
   if (check) line.action = Action::kCheckConfig;
   if (print) line.action = Action::kPrintConfig;
   for (const Flag& flag : flags) {

@@ -54,6 +54,8 @@ class Phases(unittest.TestCase):
             self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
             self.assertIn("google.rpc.RetryInfo", harness.details(caught.exception))
             self.assertEqual(server.info().phase, harness.admin_pb2.PHASE_LOADING)
+            rejected = {k: v for k, v in server.metrics().items() if "rejected_total" in k}
+            self.assertEqual(rejected, {'engram_rejected_total{reason="loading"}': 1})
             check = run_engramd("--health-check", server.address)
             self.assertEqual(check.returncode, 1)
 
