@@ -20,6 +20,7 @@
 #include "engine/model/tokenizer.h"
 #include "memory/base/status.h"
 #include "memory/table/row_store.h"
+#include "memory/table/table_set.h"
 
 namespace engram::engine {
 
@@ -180,6 +181,8 @@ class Engine {
   // Unknown ids are ignored.
   virtual void abort(const std::string& id, memory::Code code) = 0;
   virtual EngineStats stats() = 0;
+  // What is known about each n-gram table, in the order of the model's Engram layers.
+  virtual std::vector<memory::TableReport> tables() = 0;
   // No new requests; returns when the last one ended or the time is over (false: some are left).
   virtual bool drain(std::chrono::milliseconds limit) = 0;
 };
@@ -207,6 +210,7 @@ struct EngineOptions {
   // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
   // it costs; the outputs are then those of another model).
   std::string ngram_fetch = "prefetch";
+  memory::TableSetOptions tables;  // where they come from, and the memory they lie in
   // Tests put a store that fails in front of each table.
   std::function<std::unique_ptr<memory::RowStore>(std::unique_ptr<memory::RowStore>)>
       wrap_table_for_test;

@@ -128,6 +128,7 @@ class FakeEngine : public Engine {
     wake_.notify_one();
   }
 
+  std::vector<memory::TableReport> tables() override { return {}; }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);
     EngineStats copy = stats_;
