@@ -137,7 +137,8 @@ Status load_model(EngineParts& parts) {
   Result<std::unique_ptr<Ops>> ops = make_cpu_ops(*parts.device, ops_limits(o, c));
   if (!ops.ok()) return ops.status();
   parts.ops = std::move(ops).value();
-  const auto progress = [last = int64_t{0}](const LoadProgress& p) mutable {
+  const auto progress = [&o, last = int64_t{0}](const LoadProgress& p) mutable {
+    if (o.on_progress) o.on_progress({"weights", p.bytes_done, p.bytes_total});
     if (p.bytes_total == 0 || (p.bytes_done - last) * 10 < p.bytes_total) return;
     last = p.bytes_done;
     spdlog::info("loading: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));

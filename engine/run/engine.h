@@ -187,6 +187,13 @@ class Engine {
   virtual bool drain(std::chrono::milliseconds limit) = 0;
 };
 
+// How far a start is: what is being loaded now.
+struct StartProgress {
+  std::string stage;  // "weights", "n-gram tables"
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+};
+
 struct EngineOptions {
   std::string model;            // directory
   std::string device = "auto";  // cpu, cuda, auto
@@ -214,6 +221,8 @@ struct EngineOptions {
   // Tests put a store that fails in front of each table.
   std::function<std::unique_ptr<memory::RowStore>(std::unique_ptr<memory::RowStore>)>
       wrap_table_for_test;
+  // Told by make_engine(), by one thread at a time, many times a second; may be empty.
+  std::function<void(const StartProgress&)> on_progress;
 };
 
 // Loads the checkpoint and starts the engine thread. Progress goes to the log.
@@ -227,8 +236,9 @@ struct FakeEngineOptions {
   int64_t max_num_seqs = 256;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
   int64_t max_model_len = 32768;
-  std::string tokenizer;    // directory; empty: ids are bytes
-  double load_seconds = 0;  // time that make_fake_engine() takes
+  std::string tokenizer;                                  // directory; empty: ids are bytes
+  double load_seconds = 0;                                // time that make_fake_engine() takes
+  std::function<void(const StartProgress&)> on_progress;  // as in EngineOptions
 };
 memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);
 
