@@ -16,10 +16,12 @@
 
 #include "memory/base/status.h"
 #include "memory/device/device.h"
+#include "memory/io/read_queue.h"
 #include "memory/table/geometry.h"
 #include "memory/table/host_arena.h"
 #include "memory/table/row_store.h"
 #include "memory/table/table_file.h"
+#include "memory/table/table_loader.h"
 #include "memory/table/table_report.h"
 #include "memory/table/table_source.h"
 
@@ -28,6 +30,9 @@ namespace engram::memory {
 struct TableSetOptions {
   std::string directory = {};  // of table files; empty: the caller's sources
   ArenaOptions arena = {};
+  IoBackend io = IoBackend::kAuto;  // that reads table files
+  // Table files are served while they are loaded; rows that are not there yet come from the file.
+  bool start_early = false;
 };
 
 struct TableProgress {
@@ -43,7 +48,7 @@ struct TableRequest {
   std::vector<std::shared_ptr<const TableSource>> sources = {};  // one per wanted, or none
   TableSetOptions options = {};
   Device* device = nullptr;  // pins; null: nothing is pinned
-  // Told while tables are loaded, by one thread at a time; may be empty.
+  // Told while open() loads tables, by one thread at a time; may be empty.
   std::function<void(const TableProgress&)> progress = {};
 };
 
@@ -57,12 +62,13 @@ Status check_table_file(
     const TableGeometry& wanted,
     const std::array<uint8_t, 32>& token_map_sha256);
 
-// Constant once open, but for what the stores count. Stores are used by the engine's side stream,
-// everything else by any thread.
+// Constant once open, but for what the stores count and what is still being loaded. Stores are used
+// by the engine's side stream, everything else by any thread.
 class TableSet {
  public:
-  // Errors: those of opening and loading files, of check_table_file(), of
-  // allocate_table_memory(). An empty `wanted` gives an empty set.
+  // Returns when all tables are loaded, with start_early when loading has begun. Errors: those of
+  // opening and loading files, of check_table_file(), of allocate_table_memory(). An empty `wanted`
+  // gives an empty set.
   static Result<std::unique_ptr<TableSet>> open(const TableRequest& request);
 
   std::span<const std::unique_ptr<RowStore>> stores() const { return stores_; }
@@ -72,20 +78,27 @@ class TableSet {
   std::vector<TableReport> reports() const;
   const TableSource& source(size_t table) const { return *tables_[table].source; }
   int64_t bytes() const;  // of all images
+  TableProgress progress() const;
+  // Waits for what start_early left to load. The first error.
+  Status wait_loaded() const;
 
  private:
   struct Table {
     std::shared_ptr<const TableSource> source;
-    TableReport report;  // as of the opening
+    TableReport report;  // what does not change
+    // Shared with the store that reads from it.
+    std::shared_ptr<TableMemory> memory;
+    // Null unless it comes from a table file. Shared with the store that serves meanwhile.
+    std::shared_ptr<TableLoad> load;
   };
 
   TableSet() = default;
-  static Result<std::vector<std::shared_ptr<const TableSource>>> open_sources(
-      const TableRequest& request);
-  Status load(
-      const TableRequest& request,
-      std::shared_ptr<const TableSource> source,
-      TableProgress* progress);
+  static Status open_sources(const TableRequest& request, std::vector<Table>* tables);
+  static Status allocate(const TableRequest& request, Table* table);
+  static Status start_load(
+      const TableRequest& request, const std::shared_ptr<const TableFile>& file, Table* table);
+  Status load(const TableRequest& request, size_t table);
+  Status add_store(const TableRequest& request, size_t table);
 
   std::vector<Table> tables_;
   std::vector<std::unique_ptr<RowStore>> stores_;

@@ -69,6 +69,7 @@ class FileSource : public TableSource {
   const TableGeometry& geometry() const override { return file_->header().geometry; }
   std::string version() const override { return file_->header().id; }
   std::string path() const override { return file_->path(); }
+  std::shared_ptr<const TableFile> file() const override { return file_; }
   int64_t image_bytes() const override { return file_->header().data_bytes; }
   RowPlace place(const void* image) const override { return row_place(file_->header(), image); }
 

@@ -21,6 +21,8 @@ class TableSource {
   virtual const TableGeometry& geometry() const = 0;
   virtual std::string version() const = 0;  // see RowStore::version()
   virtual std::string path() const = 0;
+  // Null if it is not a table file. Shared with who loads it and serves from it.
+  virtual std::shared_ptr<const TableFile> file() const { return nullptr; }
 
   // The memory image of the table: its size, and where the rows lie in it.
   virtual int64_t image_bytes() const = 0;

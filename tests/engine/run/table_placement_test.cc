@@ -38,6 +38,9 @@ TEST_CASE("placement: table files of either layout answer like the checkpoint", 
       const tests::TempDirectory directory;
       tests::write_model_tables(model, directory.path(), {.layout = layout});
       o.tables.directory = directory.path();
+      o.tables.start_early = true;
+      check_same(run_all(o, requests), expected);
+      o.tables.start_early = false;
       const std::unique_ptr<Engine> engine = tests::start_engine(o);
       check_same(run_all(*engine, requests), expected);
       const std::vector<memory::TableReport> reports = engine->tables();

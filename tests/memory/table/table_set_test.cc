@@ -91,6 +91,14 @@ TEST_CASE(
       CHECK_THAT(report.placement, Catch::StartsWith("host, "));
       CHECK_FALSE(report.memory.empty());
       CHECK(report.stats.rows_read == 4000);
+      CHECK_FALSE(report.load_method.empty());
+
+      request.options.start_early = true;
+      const std::unique_ptr<TableSet> early = open_set(request);
+      CHECK(all_rows(*early->stores()[0]) == synthetic(g));
+      CHECK(early->wait_loaded().ok());
+      CHECK(all_rows(*early->stores()[0]) == synthetic(g));
+      CHECK(early->progress().bytes_done == early->progress().bytes_total);
 
       // Row by row, as verification reads them.
       std::vector<uint8_t> values(static_cast<size_t>(g.value_bytes()));
