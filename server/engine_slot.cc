@@ -25,6 +25,13 @@ const char* phase_name(Phase phase) {
   return "unknown";
 }
 
+double percent_of(const engine::StartProgress& progress) {
+  if (progress.bytes_total <= 0) return 0;
+  const double share =
+      static_cast<double>(progress.bytes_done) / static_cast<double>(progress.bytes_total);
+  return 100 * std::clamp(share, 0., 1.);
+}
+
 EngineSlot::EngineSlot(std::vector<std::string> served_names)
     : served_names_(std::move(served_names)) {
   ENGRAM_CHECK(!served_names_.empty());
@@ -34,10 +41,21 @@ void EngineSlot::set_ready(std::shared_ptr<engine::Engine> engine) {
   {
     const std::lock_guard lock(mu_);
     engine_ = std::move(engine);
+    progress_.reset();
   }
   // A drain that began while the model was loading stays a drain.
   Phase expected = Phase::kLoading;
   phase_.compare_exchange_strong(expected, Phase::kReady, std::memory_order_acq_rel);
+}
+
+void EngineSlot::set_progress(const engine::StartProgress& progress) {
+  const std::lock_guard lock(mu_);
+  progress_ = progress;
+}
+
+std::optional<engine::StartProgress> EngineSlot::progress() const {
+  const std::lock_guard lock(mu_);
+  return progress_;
 }
 
 std::shared_ptr<engine::Engine> EngineSlot::engine() const {
@@ -48,13 +66,21 @@ std::shared_ptr<engine::Engine> EngineSlot::engine() const {
 memory::Result<std::shared_ptr<engine::Engine>> EngineSlot::ready_engine() const {
   switch (phase()) {
     case Phase::kLoading:
-      return memory::unavailable("the model is loading");
+      return memory::unavailable(loading_text());
     case Phase::kDraining:
       return memory::unavailable("the server is draining");
     case Phase::kReady:
       break;
   }
   return engine();
+}
+
+// "the model is loading", and how far it is.
+std::string EngineSlot::loading_text() const {
+  const std::optional<engine::StartProgress> p = progress();
+  if (!p || p->bytes_total <= 0) return "the model is loading";
+  return "the model is loading: " + p->stage + " " +
+         std::to_string(static_cast<int>(percent_of(*p))) + " %";
 }
 
 memory::Status EngineSlot::check_model(const std::string& name) const {

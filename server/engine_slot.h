@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace engram::server {
 
 enum class Phase { kLoading, kReady, kDraining };
 const char* phase_name(Phase phase);
+double percent_of(const engine::StartProgress& progress);  // 0 to 100
 
 class EngineSlot {
  public:
@@ -23,6 +25,10 @@ class EngineSlot {
   Phase phase() const { return phase_.load(std::memory_order_acquire); }
   void set_ready(std::shared_ptr<engine::Engine> engine);
   void set_draining() { phase_.store(Phase::kDraining, std::memory_order_release); }
+
+  // What the loader says; nothing before its first word and after its last.
+  void set_progress(const engine::StartProgress& progress);
+  std::optional<engine::StartProgress> progress() const;
 
   // The engine, in any phase; null while loading.
   std::shared_ptr<engine::Engine> engine() const;
@@ -34,10 +40,13 @@ class EngineSlot {
   memory::Status check_model(const std::string& name) const;
 
  private:
+  std::string loading_text() const;
+
   const std::vector<std::string> served_names_;  // at least one
   std::atomic<Phase> phase_ = Phase::kLoading;   // read for every request
   mutable std::mutex mu_;
-  std::shared_ptr<engine::Engine> engine_;  // guarded by mu_; shared with calls in progress
+  std::optional<engine::StartProgress> progress_;  // guarded by mu_
+  std::shared_ptr<engine::Engine> engine_;         // guarded by mu_; shared with calls in progress
 };
 
 }  // namespace engram::server

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/run/engine.h"
@@ -63,9 +64,15 @@ int serve(const Options& options) {
     status = server.start();
     if (status.ok()) {
       status = server.run(
-          [&options]() -> memory::Result<std::unique_ptr<engine::Engine>> {
-            if (options.engine_kind == "fake") return engine::make_fake_engine(options.fake);
-            return engine::make_engine(options.engine);
+          [&options](OnProgress on_progress) -> memory::Result<std::unique_ptr<engine::Engine>> {
+            if (options.engine_kind == "fake") {
+              engine::FakeEngineOptions fake = options.fake;
+              fake.on_progress = std::move(on_progress);
+              return engine::make_fake_engine(fake);
+            }
+            engine::EngineOptions real = options.engine;
+            real.on_progress = std::move(on_progress);
+            return engine::make_engine(real);
           },
           stop_signal);
     }

@@ -87,6 +87,8 @@ struct Metrics::Families {
       model_label);
   Gauge& draining = gauge("engram_draining", "1 while the server drains.", {});
   Gauge& active = gauge("engram_active_streams", "Completion calls in progress.", {});
+  Gauge& load_ratio =
+      gauge("engram_load_ratio", "Loaded share of what is being loaded, 0 to 1.", model_label);
   Gauge& load_seconds =
       gauge("engram_model_load_seconds", "Time from start to ready.", with("stage", "total"));
   Gauge& resident = gauge("process_resident_memory_bytes", "Resident memory.", {});
@@ -273,7 +275,11 @@ void Metrics::observe_engine(const engine::EngineStats& stats) {
 void Metrics::set_draining(bool draining) {
   families_->draining.Set(draining ? 1 : 0);
 }
+void Metrics::set_load(double share) {
+  families_->load_ratio.Set(share);
+}
 void Metrics::model_loaded(double seconds) {
+  families_->load_ratio.Set(1);
   families_->load_seconds.Set(seconds);
 }
 void Metrics::call_started() {

@@ -27,6 +27,7 @@ class Metrics {
   void set_engine(const engine::EngineInfo& info);
   void observe_engine(const engine::EngineStats& stats);
   void set_draining(bool draining);
+  void set_load(double share);  // of what is being loaded, 0 to 1
   void model_loaded(double seconds);
 
   void call_started();

@@ -242,7 +242,10 @@ memory::Status Server::run(const EngineFactory& factory, const std::atomic<int>&
   std::atomic<bool> loaded = false;  // the loader's last write
   memory::Result<std::unique_ptr<engine::Engine>> engine = memory::unavailable("loading");
   std::thread loader([&] {
-    engine = factory();
+    engine = factory([&p](const engine::StartProgress& progress) {
+      p.front.slot.set_progress(progress);
+      p.metrics.set_load(percent_of(progress) / 100);
+    });
     loaded = true;
   });
   p.wait(Clock::time_point::max(), [&] { return loaded.load() || stop_signal.load() != 0; });

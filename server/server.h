@@ -6,13 +6,15 @@
 #include <memory>
 #include <string>
 
+#include "engine/run/engine.h"
 #include "memory/base/status.h"
 #include "server/options.h"
 
 namespace engram::server {
 
-// How a server comes to its engine; called on a thread of its own.
-using EngineFactory = std::function<memory::Result<std::unique_ptr<engine::Engine>>()>;
+// How a server comes to its engine; called on a thread of its own, tells how far it is.
+using OnProgress = std::function<void(const engine::StartProgress&)>;
+using EngineFactory = std::function<memory::Result<std::unique_ptr<engine::Engine>>(OnProgress)>;
 
 class Server {
  public:

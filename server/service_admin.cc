@@ -66,6 +66,13 @@ void report(const engine::EngineStats& stats, v1::EngineNumbers* to) {
   }
 }
 
+void report(const engine::StartProgress& progress, v1::LoadProgress* to) {
+  to->set_stage(progress.stage);
+  to->set_percent(percent_of(progress));
+  to->set_bytes_done(unsigned_of(progress.bytes_done));
+  to->set_bytes_total(unsigned_of(progress.bytes_total));
+}
+
 class AdminService final : public v1::Admin::CallbackService {
  public:
   explicit AdminService(Front& front) : front_(front) {}
@@ -80,6 +87,7 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_phase(phase_of(front_.slot.phase()));
       const std::chrono::duration<double> up = std::chrono::steady_clock::now() - started_;
       response->set_uptime_seconds(up.count());
+      if (const auto progress = front_.slot.progress()) report(*progress, response->mutable_load());
       if (const std::shared_ptr<engine::Engine> engine = front_.slot.engine()) {
         describe(front_.slot, engine->info(), response->mutable_engine());
         const engine::EngineStats stats = engine->stats();

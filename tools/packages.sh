@@ -4,7 +4,7 @@ build_packages=(
   cmake ninja-build g++ pkg-config
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev
   libspdlog-dev libcli11-dev nlohmann-json3-dev libyaml-cpp-dev prometheus-cpp-dev
-  libicu-dev libre2-dev libhwy-dev liburing-dev libxxhash-dev
+  libicu-dev libre2-dev libhwy-dev liburing-dev libxxhash-dev libssl-dev
 )
 test_packages=(
   catch2 python3 python3-numpy python3-grpcio python3-protobuf

@@ -94,6 +94,10 @@ int stats(const StatsArguments& a) {
       std::printf(
           "server      engramd %s at %s, %s, up %.0f s\n", info.version().c_str(), a.server.c_str(),
           phase_name(info.phase()), info.uptime_seconds());
+      if (info.has_load()) {
+        std::printf(
+            "loading     %s, %.0f %%\n", info.load().stage().c_str(), info.load().percent());
+      }
       if (info.has_engine()) print_engine(info.engine());
       if (info.has_numbers()) print_numbers(info.numbers());
     }

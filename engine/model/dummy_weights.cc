@@ -3,15 +3,17 @@
 #include <mutex>
 
 #include "engine/model/hash_families.h"
-#include "engine/model/parallel_load.h"
 #include "engine/model/weight_rules.h"
 #include "engine/model/weights.h"
+#include "memory/io/parallel_load.h"
 
 namespace engram::engine {
 namespace {
 
 using memory::Bf16;
+using memory::kLoadChunkBytes;
 using memory::Result;
+using memory::run_jobs;
 using memory::Status;
 
 uint32_t scramble(uint32_t x) {
@@ -69,28 +71,49 @@ std::vector<float> vector_values(const WeightPiece& piece) {
   return values;
 }
 
-Status fill_table(const memory::TableGeometry& g, void* values) {
-  const uint32_t seed = name_hash("table") + static_cast<uint32_t>(g.layer);
-  const int64_t step = std::max<int64_t>(1, kLoadChunkBytes / g.value_bytes());
-  return run_jobs((g.rows + step - 1) / step, 0, [&](int64_t job, void*) -> Status {
-    for (int64_t row = job * step; row < std::min(g.rows, (job + 1) * step); ++row) {
-      fill_row(seed, row, 1.f, g.row_width, static_cast<Bf16*>(values) + row * g.row_width);
-    }
-    return {};
-  });
-}
+// Rows of unit variance, made when they are asked for.
+class DummyTable : public memory::TableSource {
+ public:
+  explicit DummyTable(memory::TableGeometry geometry) : geometry_(std::move(geometry)) {}
 
-Status make_tables(const ModelConfig& config, Weights* weights) {
-  for (const memory::TableGeometry& g :
-       derive_geometries(config.engram, memory::RowCodec::kBf16, weights->token_map.pad)) {
-    Result<memory::OwnedTable> table = memory::make_owned_table(g, "dummy");
-    if (!table.ok()) return table.status();
-    ENGRAM_RETURN_IF_ERROR(fill_table(g, table.value().values));
-    weights->table_bytes += g.rows * g.value_bytes();
-    weights->tables.push_back(std::move(table.value().store));
+  const memory::TableGeometry& geometry() const override { return geometry_; }
+  std::string version() const override { return "dummy"; }
+  std::string path() const override { return "dummy weights"; }
+  int64_t image_bytes() const override { return memory::plain_image_bytes(geometry_); }
+  memory::RowPlace place(const void* image) const override {
+    return memory::plain_place(geometry_, image);
   }
-  return {};
-}
+
+  Status load(void* image, const std::function<void(int64_t)>& on_bytes) const override {
+    const int64_t row_bytes = geometry_.value_bytes();
+    const int64_t step = std::max<int64_t>(1, kLoadChunkBytes / row_bytes);
+    std::mutex mu;  // one thread at a time tells
+    return run_jobs((geometry_.rows + step - 1) / step, 0, [&](int64_t job, void*) -> Status {
+      const int64_t first = job * step;
+      const int64_t end = std::min(geometry_.rows, first + step);
+      uint8_t* to = static_cast<uint8_t*>(image) + first * row_bytes;
+      for (int64_t row = first; row < end; ++row, to += row_bytes) fill(row, to);
+      const std::lock_guard<std::mutex> lock(mu);
+      if (on_bytes) on_bytes((end - first) * row_bytes);
+      return {};
+    });
+  }
+  Status read_row(int64_t row, uint8_t* values, uint8_t*) const override {
+    fill(row, values);
+    return {};
+  }
+  std::string row_text(int64_t row) const override {
+    return "row " + std::to_string(row) + " of the dummy weights";
+  }
+
+ private:
+  void fill(int64_t row, uint8_t* to) const {
+    fill_row(seed_, row, 1.f, geometry_.row_width, reinterpret_cast<Bf16*>(to));
+  }
+
+  const memory::TableGeometry geometry_;
+  const uint32_t seed_ = name_hash("table") + static_cast<uint32_t>(geometry_.layer);
+};
 
 // As if the first C tokens were distinct words and all others spellings of them.
 TokenMap make_token_map(const ModelConfig& config) {
@@ -122,7 +145,10 @@ Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& de
   upload_vectors(pieces, vectors, device);
   if (!config.engram.layer_ids.empty()) {
     weights.token_map = make_token_map(config);
-    ENGRAM_RETURN_IF_ERROR(make_tables(config, &weights));
+    for (const memory::TableGeometry& g :
+         derive_geometries(config.engram, memory::RowCodec::kBf16, weights.token_map.pad)) {
+      weights.tables.push_back(std::make_shared<DummyTable>(g));
+    }
   }
   return weights;
 }

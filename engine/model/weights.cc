@@ -1,14 +1,16 @@
 #include "engine/model/weights.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <mutex>
 #include <set>
 
 #include "engine/model/hash_constants.h"
-#include "engine/model/parallel_load.h"
 #include "engine/model/weight_rules.h"
+#include "memory/base/sha256.h"
+#include "memory/io/parallel_load.h"
 #include "memory/io/safetensors.h"
 
 namespace engram::engine {
@@ -25,8 +27,7 @@ struct Job {
   const TensorInfo* tensor = nullptr;
   int64_t offset = 0;  // bytes in the tensor
   int64_t bytes = 0;
-  void* to = nullptr;              // table rows: read straight to here
-  const Matrix* matrix = nullptr;  // else rows [row, row + bytes / row bytes) of this
+  const Matrix* matrix = nullptr;  // rows [row, row + bytes / row bytes) of this
   int64_t row = 0;
 };
 
@@ -115,7 +116,7 @@ Result<std::vector<std::vector<float>>> read_vectors(
 
 void add_matrix_jobs(const WeightPiece& piece, const TensorInfo* tensor, std::vector<Job>* jobs) {
   const int64_t row_bytes = piece.cols * memory::dtype_bytes(tensor->dtype);
-  int64_t step = std::max<int64_t>(1, kLoadChunkBytes / row_bytes);
+  int64_t step = std::max<int64_t>(1, memory::kLoadChunkBytes / row_bytes);
   if (step > 64) step -= step % 64;  // whole panels of a packed matrix, whatever their height
   for (int64_t row = 0; row < piece.rows; row += step) {
     Job& job = jobs->emplace_back();
@@ -124,16 +125,6 @@ void add_matrix_jobs(const WeightPiece& piece, const TensorInfo* tensor, std::ve
     job.bytes = std::min(step, piece.rows - row) * row_bytes;
     job.matrix = piece.matrix;
     job.row = piece.first + row;
-  }
-}
-
-void add_table_jobs(const TensorInfo* tensor, void* to, std::vector<Job>* jobs) {
-  for (int64_t offset = 0; offset < tensor->bytes; offset += kLoadChunkBytes) {
-    Job& job = jobs->emplace_back();
-    job.tensor = tensor;
-    job.offset = offset;
-    job.bytes = std::min(kLoadChunkBytes, tensor->bytes - offset);
-    job.to = static_cast<char*>(to) + offset;
   }
 }
 
@@ -146,49 +137,50 @@ Status run_reads(
   int64_t widest = 0;
   for (const Job& job : jobs) {
     done.bytes_total += job.bytes;
-    if (job.matrix != nullptr) widest = std::max(widest, job.bytes);
+    widest = std::max(widest, job.bytes);
   }
   std::mutex mu;  // guards ops and done
-  return run_jobs(
+  return memory::run_jobs(
       static_cast<int64_t>(jobs.size()), widest, [&](int64_t index, void* staging) -> Status {
         const Job& job = jobs[static_cast<size_t>(index)];
-        void* to = job.matrix != nullptr ? staging : job.to;
-        ENGRAM_RETURN_IF_ERROR(files.read(*job.tensor, job.offset, job.bytes, to));
+        ENGRAM_RETURN_IF_ERROR(files.read(*job.tensor, job.offset, job.bytes, staging));
         const std::lock_guard lock(mu);
-        if (job.matrix != nullptr) {
-          const Matrix& m = *job.matrix;
-          const int64_t rows = job.bytes / (m.cols * memory::dtype_bytes(m.dtype));
-          ops.load_rows(m, job.row, memory::make_view(staging, m.dtype, rows, m.cols));
-        }
+        const Matrix& m = *job.matrix;
+        const int64_t rows = job.bytes / (m.cols * memory::dtype_bytes(m.dtype));
+        ops.load_rows(m, job.row, memory::make_view(staging, m.dtype, rows, m.cols));
         done.bytes_done += job.bytes;
         if (progress) progress(done);
         return {};
       });
 }
 
-// The checkpoint's own tables carry no identity.
-constexpr const char* kCheckpointVersion = "checkpoint";
-
-Status make_tables(
-    const TensorFiles& files,
+void open_tables(
+    std::shared_ptr<const TensorFiles> files,
     const std::vector<TableGeometry>& geometries,
-    Weights* weights,
-    std::vector<Job>* jobs) {
+    Weights* weights) {
   for (const TableGeometry& g : geometries) {
-    Result<memory::OwnedTable> table = memory::make_owned_table(g, kCheckpointVersion);
-    if (!table.ok()) return table.status();
     const std::string prefix = engram_prefix(g.layer);
-    add_table_jobs(files.find(prefix + "embedding.weight"), table.value().values, jobs);
-    if (g.scale_bytes() > 0) {
-      add_table_jobs(files.find(prefix + "embedding.scale"), table.value().scales, jobs);
-    }
-    weights->table_bytes += g.rows * (g.value_bytes() + g.scale_bytes());
-    weights->tables.push_back(std::move(table.value().store));
+    memory::TableTensors tensors{.files = files, .geometry = g, .values = {}, .scales = {}};
+    tensors.values = *files->find(prefix + "embedding.weight");
+    if (g.scale_bytes() > 0) tensors.scales = *files->find(prefix + "embedding.scale");
+    weights->tables.push_back(memory::make_tensor_source(std::move(tensors)));
   }
-  return {};
 }
 
 }  // namespace
+
+std::array<uint8_t, 32> token_map_sha256(const TokenMap& map) {
+  static_assert(std::endian::native == std::endian::little);
+  return memory::sha256(map.canonical.data(), std::ssize(map.canonical) * 4);
+}
+
+memory::TableRequest table_request(const Weights& weights) {
+  memory::TableRequest request;
+  for (const auto& table : weights.tables) request.wanted.push_back(table->geometry());
+  request.sources = weights.tables;
+  request.token_map_sha256 = token_map_sha256(weights.token_map);
+  return request;
+}
 
 Result<Weights> load_weights(
     const std::string& directory,
@@ -197,9 +189,10 @@ Result<Weights> load_weights(
     memory::Device& device,
     Ops& ops,
     const std::function<void(const LoadProgress&)>& progress) {
-  const Result<TensorFiles> opened = TensorFiles::open(directory);
+  Result<TensorFiles> opened = TensorFiles::open(directory);
   if (!opened.ok()) return opened.status();
-  const TensorFiles& files = opened.value();
+  const auto shared_files = std::make_shared<const TensorFiles>(std::move(opened).value());
+  const TensorFiles& files = *shared_files;
   Weights weights;
   const std::vector<WeightPiece> pieces = plan_pieces(config, &weights);
   const Result<std::vector<const TensorInfo*>> tensors = find_pieces(files, pieces);
@@ -224,7 +217,7 @@ Result<Weights> load_weights(
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (pieces[i].matrix != nullptr) add_matrix_jobs(pieces[i], tensors.value()[i], &jobs);
   }
-  ENGRAM_RETURN_IF_ERROR(make_tables(files, geometries, &weights, &jobs));
+  open_tables(shared_files, geometries, &weights);
   ENGRAM_RETURN_IF_ERROR(run_reads(files, jobs, ops, progress));
   upload_vectors(pieces, vectors.value(), device);
   return weights;

@@ -1,8 +1,10 @@
-// A model's weights on a device, fused the way the forward pass reads them, and its n-gram tables.
-// Loaded once at start-up; checkpoint tensors are named by rules (weights.cc), so that a family
-// adds rows, not classes. Everything a checkpoint can get wrong is found here or in config.h.
+// A model's weights on a device, fused the way the forward pass reads them, and where its n-gram
+// tables come from. Loaded once at start-up; checkpoint tensors are named by rules (weights.cc), so
+// that a family adds rows, not classes. Everything a checkpoint can get wrong is found here or in
+// config.h.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,7 +15,7 @@
 #include "engine/ops/ops.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
-#include "memory/table/row_store.h"
+#include "memory/table/table_set.h"
 
 namespace engram::engine {
 
@@ -46,11 +48,11 @@ struct Weights {
   Matrix lm_head;    // [V, D]; the embedding itself when tied
   View final_norm;   // [1, D]
   std::vector<LayerWeights> layers;
-  std::vector<EngramWeights> engram;                      // in the order of engram.layer_ids
-  std::vector<std::unique_ptr<memory::RowStore>> tables;  // one per Engram layer, same order
+  std::vector<EngramWeights> engram;  // in the order of engram.layer_ids
+  // The checkpoint's tables, one per Engram layer, same order. Shared with the sets that open them.
+  std::vector<std::shared_ptr<const memory::TableSource>> tables;
   TokenMap token_map;
-  int64_t weight_bytes = 0;  // tables not counted
-  int64_t table_bytes = 0;
+  int64_t weight_bytes = 0;             // tables not counted
   std::vector<memory::Buffer> storage;  // what the views above point into
 };
 
@@ -59,12 +61,18 @@ struct LoadProgress {
   int64_t bytes_total = 0;
 };
 
-// Reads DIRECTORY/*.safetensors. `tokenizer_size` is len(tokenizer), for the token map's length.
-// INVALID_ARGUMENT names file, tensor or field, expected and found; DATA_LOSS a short read;
-// RESOURCE_EXHAUSTED what could not be allocated. Everything is checked before large memory is
-// taken, but for the values of matrices and tables, which are too many: a NaN there is found by
-// whoever samples. `progress` may be empty; it is called by one thread at a time, not always the
-// same.
+// What the tables of these weights must be, for TableSet::open(): their geometries, the
+// checkpoint's own tables as sources, and the token map they were made with.
+memory::TableRequest table_request(const Weights& weights);
+// SHA-256 of the canonical ids, little-endian int32: what table files carry.
+std::array<uint8_t, 32> token_map_sha256(const TokenMap& map);
+
+// Reads DIRECTORY/*.safetensors but for the rows of the tables, which are opened only.
+// `tokenizer_size` is len(tokenizer), for the token map's length. INVALID_ARGUMENT names file,
+// tensor or field, expected and found; DATA_LOSS a short read; RESOURCE_EXHAUSTED what could not be
+// allocated. Everything is checked before large memory is taken, but for the values of matrices and
+// tables, which are too many: a NaN there is found by whoever samples. `progress` may be empty; it
+// is called by one thread at a time, not always the same.
 memory::Result<Weights> load_weights(
     const std::string& directory,
     const ModelConfig& config,
@@ -73,8 +81,8 @@ memory::Result<Weights> load_weights(
     Ops& ops,
     const std::function<void(const LoadProgress&)>& progress);
 
-// Weights and tables that are cheap hashes of tensor, row and column: finite, of a scale that keeps
-// activations in range, the same in every run. Table rows are bf16.
+// Weights and table sources that are cheap hashes of tensor, row and column: finite, of a scale
+// that keeps activations in range, the same in every run. Table rows are bf16.
 memory::Result<Weights> make_dummy_weights(
     const ModelConfig& config, memory::Device& device, Ops& ops);
 

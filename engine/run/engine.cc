@@ -137,7 +137,8 @@ Status load_model(EngineParts& parts) {
   Result<std::unique_ptr<Ops>> ops = make_cpu_ops(*parts.device, ops_limits(o, c));
   if (!ops.ok()) return ops.status();
   parts.ops = std::move(ops).value();
-  const auto progress = [last = int64_t{0}](const LoadProgress& p) mutable {
+  const auto progress = [&o, last = int64_t{0}](const LoadProgress& p) mutable {
+    if (o.on_progress) o.on_progress({"weights", p.bytes_done, p.bytes_total});
     if (p.bytes_total == 0 || (p.bytes_done - last) * 10 < p.bytes_total) return;
     last = p.bytes_done;
     spdlog::info("loading: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
@@ -148,9 +149,26 @@ Status load_model(EngineParts& parts) {
           : load_weights(o.model, c, parts.tokenizer->size(), *parts.device, *parts.ops, progress);
   if (!weights.ok()) return weights.status();
   parts.weights = std::move(weights).value();
+  return {};
+}
+
+Status open_tables(EngineParts& parts) {
+  const EngineOptions& o = parts.options;
+  memory::TableRequest request = table_request(*parts.weights);
+  request.options = o.tables;
+  request.device = parts.device.get();
+  request.progress = [last = int64_t{0}](const memory::TableProgress& p) mutable {
+    if ((p.bytes_done - last) * 10 < p.bytes_total) return;
+    last = p.bytes_done;
+    spdlog::info(
+        "loading tables: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
+  };
+  Result<std::unique_ptr<memory::TableSet>> tables = memory::TableSet::open(request);
+  if (!tables.ok()) return tables.status();
+  parts.tables = std::move(tables).value();
   if (o.wrap_table_for_test) {
-    for (std::unique_ptr<memory::RowStore>& table : parts.weights->tables) {
-      table = o.wrap_table_for_test(std::move(table));
+    for (std::unique_ptr<memory::RowStore>& store : parts.tables->stores_for_test()) {
+      store = o.wrap_table_for_test(std::move(store));
     }
   }
   return {};
@@ -186,7 +204,7 @@ Status allocate(EngineParts& parts, DType act) {
   if (!model.ok()) return model.status();
   parts.model = std::move(model).value();
   Result<std::unique_ptr<Prefetch>> prefetch = Prefetch::make(
-      *parts.device, *parts.compute, parts.weights->tables, parts.weights->token_map, act,
+      *parts.device, *parts.compute, parts.tables->stores(), parts.weights->token_map, act,
       fetch_mode(o.ngram_fetch),
       {.max_num_batched_tokens = o.max_num_batched_tokens, .max_num_seqs = o.max_num_seqs});
   if (!prefetch.ok()) return prefetch.status();
@@ -204,7 +222,7 @@ Status allocate(EngineParts& parts, DType act) {
   const int64_t tokens = plan.pages * o.block_size;
   spdlog::info(
       "memory: weights {}, n-gram tables {}, activations {}, n-gram staging {}",
-      format_bytes(parts.weights->weight_bytes), format_bytes(parts.weights->table_bytes),
+      format_bytes(parts.weights->weight_bytes), format_bytes(parts.tables->bytes()),
       format_bytes(parts.model->workspace_bytes()), format_bytes(parts.prefetch->staging_bytes()));
   spdlog::info(
       "cache: {} in {} pages of {} tokens ({}); maximum concurrency for {} tokens per request: "
@@ -214,11 +232,14 @@ Status allocate(EngineParts& parts, DType act) {
   return {};
 }
 
-std::string table_placement(const Weights& weights) {
+std::string table_placement(const memory::TableSet& tables) {
   std::string text;
-  for (const std::unique_ptr<memory::RowStore>& table : weights.tables) {
+  for (const memory::TableReport& report : tables.reports()) {
     if (!text.empty()) text += "; ";
-    text += "layer " + std::to_string(table->geometry().layer) + ": " + table->placement();
+    text += "layer " + std::to_string(report.layer) + ": " + report.placement;
+    spdlog::info(
+        "n-gram table of layer {}: version {}, {}; {}", report.layer, report.version,
+        report.placement, report.memory);
   }
   return text;
 }
@@ -234,6 +255,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   if (!device.ok()) return device.status();
   parts.device = std::move(device).value();
   ENGRAM_RETURN_IF_ERROR(load_model(parts));
+  ENGRAM_RETURN_IF_ERROR(open_tables(parts));
   const DType act = options.dtype == "bfloat16" ? DType::kBf16 : DType::kF32;
   ENGRAM_RETURN_IF_ERROR(allocate(parts, act));
   parts.device->seal();
@@ -244,8 +266,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   info.max_num_seqs = options.max_num_seqs;
   info.max_num_batched_tokens = options.max_num_batched_tokens;
   info.page_tokens = options.block_size;
-  info.table_placement = table_placement(*parts.weights);
-  if (!info.table_placement.empty()) spdlog::info("n-gram tables: {}", info.table_placement);
+  info.table_placement = table_placement(*parts.tables);
   return std::unique_ptr<Engine>(std::make_unique<EngineLoop>(std::move(owned)));
 }
 

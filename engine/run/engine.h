@@ -20,6 +20,7 @@
 #include "engine/model/tokenizer.h"
 #include "memory/base/status.h"
 #include "memory/table/row_store.h"
+#include "memory/table/table_set.h"
 
 namespace engram::engine {
 
@@ -180,8 +181,17 @@ class Engine {
   // Unknown ids are ignored.
   virtual void abort(const std::string& id, memory::Code code) = 0;
   virtual EngineStats stats() = 0;
+  // What is known about each n-gram table, in the order of the model's Engram layers.
+  virtual std::vector<memory::TableReport> tables() = 0;
   // No new requests; returns when the last one ended or the time is over (false: some are left).
   virtual bool drain(std::chrono::milliseconds limit) = 0;
+};
+
+// How far a start is: what is being loaded now.
+struct StartProgress {
+  std::string stage;  // "weights", "n-gram tables"
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
 };
 
 struct EngineOptions {
@@ -207,9 +217,12 @@ struct EngineOptions {
   // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
   // it costs; the outputs are then those of another model).
   std::string ngram_fetch = "prefetch";
+  memory::TableSetOptions tables;  // where they come from, and the memory they lie in
   // Tests put a store that fails in front of each table.
   std::function<std::unique_ptr<memory::RowStore>(std::unique_ptr<memory::RowStore>)>
       wrap_table_for_test;
+  // Told by make_engine(), by one thread at a time, many times a second; may be empty.
+  std::function<void(const StartProgress&)> on_progress;
 };
 
 // Loads the checkpoint and starts the engine thread. Progress goes to the log.
@@ -223,8 +236,9 @@ struct FakeEngineOptions {
   int64_t max_num_seqs = 256;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
   int64_t max_model_len = 32768;
-  std::string tokenizer;    // directory; empty: ids are bytes
-  double load_seconds = 0;  // time that make_fake_engine() takes
+  std::string tokenizer;                                  // directory; empty: ids are bytes
+  double load_seconds = 0;                                // time that make_fake_engine() takes
+  std::function<void(const StartProgress&)> on_progress;  // as in EngineOptions
 };
 memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);
 

@@ -128,6 +128,7 @@ class FakeEngine : public Engine {
     wake_.notify_one();
   }
 
+  std::vector<memory::TableReport> tables() override { return {}; }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);
     EngineStats copy = stats_;
@@ -406,10 +407,26 @@ class FakeEngine : public Engine {
   std::thread thread_;
 };
 
+// A byte per microsecond.
+void pretend_to_load(const FakeEngineOptions& options) {
+  const Clock::time_point begin = Clock::now();
+  const duration<double> whole(options.load_seconds);
+  while (true) {
+    const duration<double> taken = Clock::now() - begin;
+    if (taken >= whole) return;
+    if (options.on_progress) {
+      options.on_progress(
+          {"weights", static_cast<int64_t>(taken.count() * 1e6),
+           static_cast<int64_t>(whole.count() * 1e6)});
+    }
+    std::this_thread::sleep_for(std::min(whole - taken, duration<double>(0.02)));
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options) {
-  std::this_thread::sleep_for(duration<double>(options.load_seconds));
+  pretend_to_load(options);
   std::unique_ptr<Tokenizer> tokenizer = make_byte_tokenizer(kByteVocabulary);
   if (!options.tokenizer.empty()) {
     Result<std::unique_ptr<Tokenizer>> loaded = load_tokenizer(options.tokenizer);

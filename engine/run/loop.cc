@@ -97,6 +97,10 @@ EngineStats EngineLoop::stats() {
   return stats;
 }
 
+std::vector<memory::TableReport> EngineLoop::tables() {
+  return parts_->tables->reports();
+}
+
 bool EngineLoop::drain(std::chrono::milliseconds limit) {
   std::unique_lock<std::mutex> lock(mu_);
   draining_ = true;

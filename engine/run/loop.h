@@ -38,6 +38,7 @@ struct EngineParts {
   std::unique_ptr<memory::Device> device;
   std::unique_ptr<Ops> ops;
   std::optional<Weights> weights;
+  std::unique_ptr<memory::TableSet> tables;
   std::unique_ptr<memory::Stream> compute;
   std::optional<memory::KvCache> cache;
   std::unique_ptr<memory::PagePool> pool;
@@ -56,6 +57,7 @@ class EngineLoop : public Engine {
   memory::Status submit(Request request) override;
   void abort(const std::string& id, memory::Code code) override;
   EngineStats stats() override;
+  std::vector<memory::TableReport> tables() override;
   bool drain(std::chrono::milliseconds limit) override;
 
  private:

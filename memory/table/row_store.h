@@ -17,6 +17,12 @@ namespace engram::memory {
 struct RowStoreStats {
   int64_t rows_read = 0;   // rows gathered, repeats included
   int64_t bytes_read = 0;  // as stored, scales included
+  // Of stores that read files while they serve.
+  int64_t cache_hits = 0;  // rows, each counted once per gather
+  int64_t cache_misses = 0;
+  int64_t file_reads = 0;
+  int64_t file_bytes = 0;   // whole blocks
+  int64_t failed_rows = 0;  // that could not be read
 };
 
 // One table. gather() may be called by one thread at a time, everything else by any thread;

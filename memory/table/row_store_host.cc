@@ -26,7 +26,10 @@ class HostStore : public HostRowStore {
 
   RowStoreStats stats() const override {
     const int64_t rows = rows_read_.load(std::memory_order_relaxed);
-    return {rows, rows * (geometry_.value_bytes() + geometry_.scale_bytes())};
+    RowStoreStats stats;
+    stats.rows_read = rows;
+    stats.bytes_read = rows * (geometry_.value_bytes() + geometry_.scale_bytes());
+    return stats;
   }
 
   Status gather(

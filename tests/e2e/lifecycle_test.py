@@ -44,7 +44,7 @@ class Stream(threading.Thread):
 
 class Phases(unittest.TestCase):
     def test_health_while_loading_ready_and_draining(self):
-        with harness.Server("--fake-load-seconds=1.5", "--fake-step-ms=10", wait=False) as server:
+        with harness.Server("--fake-load-seconds=2.5", "--fake-step-ms=10", wait=False) as server:
             self.assertEqual(server.health(""), "SERVING")
             for name in ["readiness", *SERVICES]:
                 self.assertEqual(server.health(name), "NOT_SERVING", name)
@@ -58,8 +58,17 @@ class Phases(unittest.TestCase):
             self.assertEqual(rejected, {'engram_rejected_total{reason="loading"}': 1})
             check = run_engramd("--health-check", server.address)
             self.assertEqual(check.returncode, 1)
+            first = server.info().load
+            self.assertEqual(first.stage, "weights")
+            self.assertRegex(caught.exception.details(), r"the model is loading: weights \d+ %")
+            time.sleep(0.1)
+            later = server.info().load
+            self.assertTrue(0 <= first.percent < later.percent <= 100, (first, later))
+            self.assertLess(harness.metric(server.metrics(), "engram_load_ratio"), 1)
 
             server.wait_for("ready")
+            self.assertFalse(server.info().HasField("load"))
+            self.assertEqual(harness.metric(server.metrics(), "engram_load_ratio"), 1)
             for name in ["", "readiness", *SERVICES]:
                 self.assertEqual(server.health(name), "SERVING", name)
             self.assertEqual(run_engramd("--health-check", server.address).returncode, 0)

@@ -88,6 +88,10 @@ class Forward {
     CAPTURE(weights.status().to_string());
     REQUIRE(weights.ok());
     weights_ = std::move(weights).value();
+    auto tables = memory::TableSet::open(table_request(*weights_));
+    CAPTURE(tables.status().to_string());
+    REQUIRE(tables.ok());
+    tables_ = std::move(tables).value();
     auto cache = memory::KvCache::make(*device_, kv_shape(config_, 16, act), kTokens / 16);
     REQUIRE(cache.ok());
     cache_ = std::move(cache).value();
@@ -97,7 +101,7 @@ class Forward {
     REQUIRE(model.ok());
     model_ = std::move(model).value();
     auto prefetch = Prefetch::make(
-        *device_, *compute_, weights_->tables, weights_->token_map, act, FetchMode::kPrefetch,
+        *device_, *compute_, tables_->stores(), weights_->token_map, act, FetchMode::kPrefetch,
         {.max_num_batched_tokens = kTokens, .max_num_seqs = 1});
     REQUIRE(prefetch.ok());
     prefetch_ = std::move(prefetch).value();
@@ -168,6 +172,7 @@ class Forward {
   std::unique_ptr<memory::Stream> compute_;
   std::unique_ptr<Ops> ops_;
   std::optional<Weights> weights_;
+  std::unique_ptr<memory::TableSet> tables_;
   std::optional<memory::KvCache> cache_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Prefetch> prefetch_;
@@ -215,7 +220,7 @@ void check_rows(const Forward& forward, const nlohmann::json& prompt) {
   const std::vector<int32_t> ids = prompt["ids"];
   std::vector<int32_t> canonical;
   for (const int32_t id : ids) canonical.push_back(forward.weights().token_map.of(id));
-  for (const std::unique_ptr<memory::RowStore>& table : forward.weights().tables) {
+  for (const auto& table : forward.weights().tables) {
     const memory::TableGeometry& g = table->geometry();
     const std::vector<std::vector<int64_t>> expected = prompt["rows"][std::to_string(g.layer)];
     for (size_t t = 0; t < expected.size(); ++t) {

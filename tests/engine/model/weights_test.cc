@@ -143,18 +143,20 @@ void check_engram(const Loaded& loaded, size_t index) {
   CHECK(e.key_norm.cols == loaded.config.hidden_size);
   if (!e.conv.empty()) CHECK(e.conv.cols == loaded.config.engram.kernel_size);
 
-  auto* table = static_cast<memory::HostRowStore*>(loaded.weights.tables[index].get());
-  REQUIRE(table != nullptr);
+  const memory::TableSource* table = loaded.weights.tables[index].get();
+  std::vector<uint8_t> image(static_cast<size_t>(table->image_bytes()));
+  REQUIRE(table->load(image.data(), {}).ok());
+  const memory::RowPlace place = table->place(image.data());
   const std::string values = loaded.stored(p + "embedding.weight");
   const memory::TableGeometry& g = table->geometry();
   CHECK(g.layer == loaded.config.engram.layer_ids[index]);
   REQUIRE(static_cast<int64_t>(values.size()) == g.rows * g.value_bytes());
-  CHECK(std::memcmp(table->place().values, values.data(), values.size()) == 0);
+  CHECK(std::memcmp(place.values, values.data(), values.size()) == 0);
   CHECK(loaded.has(p + "embedding.scale") == (g.scale_bytes() > 0));
   if (g.scale_bytes() > 0) {
     const std::string scales = loaded.stored(p + "embedding.scale");
     REQUIRE(static_cast<int64_t>(scales.size()) == g.rows * g.scale_bytes());
-    CHECK(std::memcmp(table->place().scales, scales.data(), scales.size()) == 0);
+    CHECK(std::memcmp(place.scales, scales.data(), scales.size()) == 0);
   }
 }
 
@@ -268,13 +270,13 @@ TEST_CASE("dummy weights are finite, of unit scale and the same every time", "[w
   for (int64_t i = 0; i < config.hidden_size; ++i) {
     CHECK(std::fabs(a.value().final_norm.as<float>()[i] - 1.f) <= 0.1f);
   }
-  auto* table = static_cast<memory::HostRowStore*>(a.value().tables[1].get());
-  REQUIRE(table != nullptr);
+  const memory::TableSource* table = a.value().tables[1].get();
+  std::vector<uint8_t> image(static_cast<size_t>(table->image_bytes()));
+  REQUIRE(table->load(image.data(), {}).ok());
   const int64_t values = table->geometry().rows * table->geometry().row_width;
   squares = 0;
   for (int64_t i = 0; i < values; ++i) {
-    const double x =
-        static_cast<float>(reinterpret_cast<const memory::Bf16*>(table->place().values)[i]);
+    const double x = static_cast<float>(reinterpret_cast<const memory::Bf16*>(image.data())[i]);
     squares += x * x;
   }
   CHECK(squares / static_cast<double>(values) == Approx(1.0).epsilon(0.02));

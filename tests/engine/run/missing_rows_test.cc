@@ -51,7 +51,7 @@ class Rows {
     std::vector<std::vector<int64_t>> rows;
     for (int64_t position = 0; position < static_cast<int64_t>(ids.size()); ++position) {
       std::vector<int64_t>& row = rows.emplace_back(static_cast<size_t>(g.columns()));
-      hash_rows(g, canonical, hash_.token_map.pad, position, position + 1, row.data());
+      hash_rows(g, canonical, position, position + 1, row.data());
     }
     return rows;
   }

@@ -1,4 +1,4 @@
-#include "engine/model/parallel_load.h"
+#include "memory/io/parallel_load.h"
 
 #include <algorithm>
 #include <atomic>
@@ -9,20 +9,20 @@
 
 #include "memory/device/device_cpu.h"
 
-namespace engram::engine {
+namespace engram::memory {
 
-memory::Status run_jobs(
+Status run_jobs(
     int64_t jobs,
     int64_t staging_bytes,
-    const std::function<memory::Status(int64_t job, void* staging)>& job) {
+    const std::function<Status(int64_t job, void* staging)>& job) {
   constexpr int64_t kMaxThreads = 16;
   std::atomic<int64_t> next = 0;
   std::mutex mu;
-  memory::Status first_error;  // guarded by mu
+  Status first_error;  // guarded by mu
   const auto work = [&] {
     std::vector<char> staging(static_cast<size_t>(std::max(kLoadChunkBytes, staging_bytes)));
     for (int64_t i = next++; i < jobs; i = next++) {
-      memory::Status status = job(i, staging.data());
+      Status status = job(i, staging.data());
       if (status.ok()) continue;
       next = jobs;
       const std::lock_guard lock(mu);
@@ -30,7 +30,7 @@ memory::Status run_jobs(
     }
   };
   // Twice the cores, since a thread that reads mostly waits.
-  const int64_t threads = std::min({jobs, kMaxThreads, int64_t{2} * memory::usable_cores()});
+  const int64_t threads = std::min({jobs, kMaxThreads, int64_t{2} * usable_cores()});
   std::vector<std::thread> others;
   try {
     for (int64_t t = 1; t < threads; ++t) others.emplace_back(work);
@@ -42,4 +42,4 @@ memory::Status run_jobs(
   return first_error;
 }
 
-}  // namespace engram::engine
+}  // namespace engram::memory

@@ -1,14 +1,12 @@
-#include "engine/model/parallel_load.h"
+#include "memory/io/parallel_load.h"
 
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <vector>
 
-namespace engram::engine {
+namespace engram::memory {
 namespace {
-
-using memory::Status;
 
 TEST_CASE("every job runs once, with staging of its thread", "[parallel_load]") {
   for (const int64_t jobs : {0, 1, 2, 1000}) {
@@ -33,12 +31,12 @@ TEST_CASE("the first error stops the rest", "[parallel_load]") {
   std::atomic<int64_t> runs = 0;
   const Status status = run_jobs(1000000, 0, [&](int64_t job, void*) -> Status {
     ++runs;
-    return job == 10 ? memory::data_loss("job 10") : Status();
+    return job == 10 ? data_loss("job 10") : Status();
   });
-  CHECK(status.code() == memory::Code::kDataLoss);
+  CHECK(status.code() == Code::kDataLoss);
   CHECK(status.message() == "job 10");
   CHECK(runs < 1000000);
 }
 
 }  // namespace
-}  // namespace engram::engine
+}  // namespace engram::memory
