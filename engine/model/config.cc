@@ -237,6 +237,25 @@ Result<ModelConfig> load_config(const std::string& directory) {
   return parse_config(text.value(), file);
 }
 
+Result<EngramConfig> load_engram_config(const std::string& directory) {
+  const std::string file = directory + "/config.json";
+  const Result<std::string> text = memory::read_text_file(file, kMaxConfigBytes);
+  if (!text.ok()) return text.status();
+  const Result<json> root = parse_object(text.value(), file);
+  if (!root.ok()) return root.status();
+  int layers = 0;
+  int64_t vocab = 0;
+  EngramConfig config;
+  JsonFields fields(root.value(), file + ": ");
+  fields.integer("num_hidden_layers", Need::kRequired, 1, 4096, &layers);
+  fields.integer("vocab_size", Need::kRequired, 1, kMaxVocab, &vocab);
+  ENGRAM_RETURN_IF_ERROR(fields.status());
+  refuse_unknown_engram_fields(root.value(), &fields);
+  read_engram(&fields, layers, vocab, &config);
+  ENGRAM_RETURN_IF_ERROR(fields.status());
+  return config;
+}
+
 Result<GenerationDefaults> parse_generation_defaults(
     const std::string& text, const std::string& file) {
   const Result<json> root = parse_object(text, file);

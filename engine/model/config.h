@@ -87,6 +87,9 @@ struct GenerationDefaults {
 // the field whose value this version does not serve. Duplicate JSON keys are errors.
 memory::Result<ModelConfig> parse_config(const std::string& json, const std::string& file);
 memory::Result<ModelConfig> load_config(const std::string& directory);  // DIRECTORY/config.json
+// The Engram fields of DIRECTORY/config.json alone, whatever the rest of the model is: enough for
+// its tables.
+memory::Result<EngramConfig> load_engram_config(const std::string& directory);
 memory::Result<GenerationDefaults> parse_generation_defaults(
     const std::string& json, const std::string& file);
 memory::Result<GenerationDefaults> load_generation_defaults(const std::string& directory);

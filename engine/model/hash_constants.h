@@ -3,7 +3,6 @@
 // Start-up, one thread.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -15,13 +14,6 @@
 
 namespace engram::engine {
 
-// The tensor of that name, if it has the shape and one of the dtypes. INVALID_ARGUMENT.
-memory::Result<const memory::TensorInfo*> find_tensor(
-    const memory::TensorFiles& files,
-    const std::string& name,
-    std::initializer_list<memory::DType> dtypes,
-    const std::vector<int64_t>& shape);
-
 constexpr const char* kTokenMapTensor = "model.engram_token_map";
 std::string engram_prefix(int layer);  // "model.layers.L.engram."
 
@@ -30,12 +22,12 @@ std::string engram_prefix(int layer);  // "model.layers.L.engram."
 // constant that differs from the derivation, or what is wrong with the table's shape, dtype or
 // scales.
 memory::Result<std::vector<memory::TableGeometry>> check_hash_constants(
-    const memory::TensorFiles& files, const ModelConfig& config, int64_t fill_id);
+    const memory::TensorFiles& files, const EngramConfig& config, int64_t fill_id);
 
 // Reads model.engram_token_map; it must have one entry per id of the tokenizer, and canonical ids
 // must first appear in the order 0 .. C-1.
 memory::Result<TokenMap> load_token_map(
-    const memory::TensorFiles& files, const ModelConfig& config, int64_t tokenizer_size);
+    const memory::TensorFiles& files, const EngramConfig& config, int64_t tokenizer_size);
 
 // What hashing needs, without weights and tables. FAILED_PRECONDITION without Engram layers.
 struct HashOnly {

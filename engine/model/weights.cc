@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/model/hash_constants.h"
+#include "engine/model/stored_tensors.h"
 #include "engine/model/weight_rules.h"
 #include "memory/base/sha256.h"
 #include "memory/io/parallel_load.h"
@@ -199,11 +200,11 @@ Result<Weights> load_weights(
   if (!tensors.ok()) return tensors.status();
   std::vector<TableGeometry> geometries;
   if (!config.engram.layer_ids.empty()) {
-    Result<TokenMap> map = load_token_map(files, config, tokenizer_size);
+    Result<TokenMap> map = load_token_map(files, config.engram, tokenizer_size);
     if (!map.ok()) return map.status();
     weights.token_map = std::move(map).value();
     Result<std::vector<TableGeometry>> checked =
-        check_hash_constants(files, config, weights.token_map.pad);
+        check_hash_constants(files, config.engram, weights.token_map.pad);
     if (!checked.ok()) return checked.status();
     geometries = std::move(checked).value();
   }

@@ -9,15 +9,22 @@ int64_t dtype_bytes(DType dtype) {
   switch (dtype) {
     case DType::kF32:
     case DType::kI32:
+    case DType::kU32:
       return 4;
     case DType::kBf16:
     case DType::kF16:
+    case DType::kI16:
+    case DType::kU16:
       return 2;
     case DType::kF8E4m3:
     case DType::kF8E8m0:
+    case DType::kF8E5m2:
     case DType::kU8:
+    case DType::kI8:
+    case DType::kBool:
       return 1;
     case DType::kI64:
+    case DType::kU64:
     case DType::kF64:
       return 8;
   }
@@ -45,6 +52,20 @@ const char* dtype_name(DType dtype) {
       return "u8";
     case DType::kF64:
       return "f64";
+    case DType::kI8:
+      return "i8";
+    case DType::kBool:
+      return "bool";
+    case DType::kF8E5m2:
+      return "f8_e5m2";
+    case DType::kI16:
+      return "i16";
+    case DType::kU16:
+      return "u16";
+    case DType::kU32:
+      return "u32";
+    case DType::kU64:
+      return "u64";
   }
   return "?";
 }

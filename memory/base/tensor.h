@@ -11,7 +11,25 @@
 
 namespace engram::memory {
 
-enum class DType : uint8_t { kF32, kBf16, kF16, kF8E4m3, kF8E8m0, kI32, kI64, kU8, kF64 };
+// Those from kI8 on are only found in files, in tensors that nothing here computes with.
+enum class DType : uint8_t {
+  kF32,
+  kBf16,
+  kF16,
+  kF8E4m3,
+  kF8E8m0,
+  kI32,
+  kI64,
+  kU8,
+  kF64,
+  kI8,
+  kBool,
+  kF8E5m2,
+  kI16,
+  kU16,
+  kU32,
+  kU64,
+};
 
 int64_t dtype_bytes(DType dtype);
 const char* dtype_name(DType dtype);  // "bf16"

@@ -29,6 +29,9 @@ constexpr DTypeName kDTypes[] = {
     {"F64", DType::kF64},   {"F32", DType::kF32},        {"F16", DType::kF16},
     {"BF16", DType::kBf16}, {"F8_E4M3", DType::kF8E4m3}, {"F8_E8M0", DType::kF8E8m0},
     {"I64", DType::kI64},   {"I32", DType::kI32},        {"U8", DType::kU8},
+    {"I8", DType::kI8},     {"BOOL", DType::kBool},      {"F8_E5M2", DType::kF8E5m2},
+    {"I16", DType::kI16},   {"U16", DType::kU16},        {"U32", DType::kU32},
+    {"U64", DType::kU64},
 };
 
 // A whole number from 0 to 2^56, or nothing.
@@ -295,6 +298,14 @@ Result<TensorFiles> TensorFiles::open(const std::string& directory) {
           result.path(tensor) + ": " + tensor.name + ": is not in the index " + index_path);
     }
   }
+  return result;
+}
+
+Result<TensorFiles> TensorFiles::open_file(const std::string& directory, const std::string& name) {
+  TensorFiles result;
+  result.directory_ = directory;
+  ENGRAM_RETURN_IF_ERROR(result.add_file(directory + "/" + name));
+  ENGRAM_RETURN_IF_ERROR(result.sort_tensors());
   return result;
 }
 

@@ -40,6 +40,8 @@ class TensorFiles {
   // NOT_FOUND when the directory holds neither file; INVALID_ARGUMENT names file and tensor.
   // Shards are plain file names; links are followed, as the Hugging Face cache consists of them.
   static Result<TensorFiles> open(const std::string& directory);
+  // DIRECTORY/NAME alone; NOT_FOUND when it is not there.
+  static Result<TensorFiles> open_file(const std::string& directory, const std::string& name);
 
   const std::string& directory() const { return directory_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // by name

@@ -144,9 +144,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   const auto files = TensorFiles::open(directory.path);
   if (!files.ok()) return 0;
-  const auto map = engram::engine::load_token_map(files.value(), config, tokens);
+  const auto map = engram::engine::load_token_map(files.value(), config.engram, tokens);
   const int64_t pad = map.ok() ? map.value().pad : 0;
-  const auto geometries = engram::engine::check_hash_constants(files.value(), config, pad);
+  const auto geometries = engram::engine::check_hash_constants(files.value(), config.engram, pad);
   if (!geometries.ok() || !map.ok()) return 0;
   for (const TableGeometry& g : geometries.value()) check_rows(config, g, map.value());
   return 0;

@@ -168,8 +168,8 @@ TEST_CASE("broken tensors are refused", "[bad_checkpoint]") {
          t.bytes.resize(t.bytes.size() / 2);
        },
        "model.norm.weight: dtype is u8"},
-      {"unknown dtype", [](EditedCheckpoint& c) { c.at("model.norm.weight").dtype = "I16"; },
-       "model.norm.weight: unknown dtype \"I16\""},
+      {"unknown dtype", [](EditedCheckpoint& c) { c.at("model.norm.weight").dtype = "F4"; },
+       "model.norm.weight: unknown dtype \"F4\""},
       {"two dtypes in one fused matrix",
        [](EditedCheckpoint& c) { c.at("model.layers.0.self_attn.v_proj.weight").dtype = "F16"; },
        "self_attn.v_proj.weight: dtype is f16, expected bf16"},
