@@ -33,6 +33,7 @@ struct Invocation {
 void add_complete_command(CLI::App& app, Invocation* invocation);
 void add_convert_command(CLI::App& app, Invocation* invocation);
 void add_hash_command(CLI::App& app, Invocation* invocation);
+void add_inspect_command(CLI::App& app, Invocation* invocation);
 void add_stats_command(CLI::App& app, Invocation* invocation);
 void add_tokenize_command(CLI::App& app, Invocation* invocation);
 

@@ -1,145 +1,197 @@
-// engram convert: a copy of a checkpoint with the token map that it lacks.
+// engram convert: table files for direct I/O from checkpoints or made up, and token maps.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
-#include "engine/model/canonical_ids.h"
-#include "engine/model/config.h"
-#include "engine/model/hash_constants.h"
-#include "engine/model/tokenizer.h"
-#include "memory/io/safetensors.h"
+#include "memory/base/byte_text.h"
 #include "tools/command.h"
+#include "tools/convert_table.h"
+#include "tools/convert_token_map.h"
+#include "tools/interrupt.h"
+#include "tools/synthesize.h"
 
 namespace engram::tools {
 namespace {
 
+using memory::Result;
 using memory::Status;
-namespace fs = std::filesystem;
 
 struct ConvertArguments {
   std::string model;
   std::string out;
+  std::string layers;
+  std::string codec = "same";
+  std::string layout = "split";
+  std::string extent_size = "16MiB";
+  std::string rows;
+  std::string params;
+  SynthesizeRequest synthesize;
+  ConvertOptions options;
 };
 
-int complain(const Status& status) {
+// "12", "2.5M", "100B" (10^9), "1e9".
+Result<int64_t> parse_count(const std::string& option, const std::string& text) {
+  const std::string units = "kMBT";
+  size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const size_t unit = used + 1 == text.size() ? units.find(text[used]) : std::string::npos;
+  for (size_t i = 0; unit != std::string::npos && i <= unit; ++i) value *= 1000;
+  const bool whole = used > 0 && (used == text.size() || unit != std::string::npos);
+  if (whole && value >= 1 && value <= 1e15) return static_cast<int64_t>(value);
+  return memory::invalid_argument(
+      option + " " + text + ": expected a count such as 500000, 2.5M, 100B or 1e9");
+}
+
+Result<std::vector<int>> parse_layers(const std::string& text) {
+  std::vector<int> layers;
+  std::vector<uint32_t> ids;
+  if (text.empty()) return layers;
+  if (!parse_ids(text, &ids)) {
+    return memory::invalid_argument("--layers " + text + ": expected numbers such as 1,14");
+  }
+  for (const uint32_t id : ids) layers.push_back(static_cast<int>(std::min(id, 1u << 20)));
+  return layers;
+}
+
+// The options that are text, as what they mean.
+Status read_options(ConvertArguments* a) {
+  if (a->layout == "interleaved") {
+    a->options.layout = memory::RowLayout::kInterleaved;
+  } else if (a->layout != "split") {
+    return memory::invalid_argument("--layout " + a->layout + ": expected split or interleaved");
+  }
+  const Result<int64_t> extent = memory::parse_bytes(a->extent_size);
+  if (!extent.ok()) return extent.status();
+  a->options.extent_bytes = extent.value();
+  if (a->codec != "same") {
+    a->synthesize.codec = memory::parse_row_codec(a->codec);
+    if (!a->synthesize.codec) {
+      std::string names = "same";
+      for (const memory::RowCodec codec : memory::kRowCodecs) {
+        names.append(", ").append(memory::row_codec_name(codec));
+      }
+      return memory::invalid_argument("--codec " + a->codec + ": expected one of " + names);
+    }
+  }
+  const std::pair<const char*, std::pair<std::string*, int64_t*>> counts[] = {
+      {"--rows", {&a->rows, &a->synthesize.rows}},
+      {"--params", {&a->params, &a->synthesize.params}}};
+  for (const auto& [option, count] : counts) {
+    if (count.first->empty()) continue;
+    const Result<int64_t> value = parse_count(option, *count.first);
+    if (!value.ok()) return value.status();
+    *count.second = value.value();
+  }
+  const Result<std::vector<int>> layers = parse_layers(a->layers);
+  if (!layers.ok()) return layers.status();
+  a->synthesize.layers = layers.value();
+  return {};
+}
+
+Result<std::vector<TableJob>> synthesized_jobs(const ConvertArguments& a) {
+  Result<std::vector<memory::TableGeometry>> geometries = synthesize_geometries(a.synthesize);
+  if (!geometries.ok()) return geometries.status();
+  std::vector<TableJob> jobs;
+  for (const memory::TableGeometry& g : geometries.value()) {
+    TableJob& job = jobs.emplace_back();
+    job.geometry = g;
+    job.source = "synthetic rows, version 1, of " + a.synthesize.kind;
+    job.producer = std::make_unique<memory::SyntheticProducer>(g);
+  }
+  return jobs;
+}
+
+int convert_tables(const ConvertArguments& a) {
+  const std::atomic<bool>* stop = watch_interrupts();
+  Result<std::vector<TableJob>> jobs =
+      a.model.empty() ? synthesized_jobs(a)
+                      : memory::unimplemented("--model with --tables: not in this build");
+  Status status = jobs.status();
+  if (jobs.ok()) {
+    for (TableJob& job : jobs.value()) {
+      status = convert_table(&job, a.options, stop);
+      if (!status.ok()) break;
+    }
+  }
+  if (status.ok()) return kDone;
+  if (status.code() == memory::Code::kCancelled) {
+    std::fprintf(stderr, "engram: stopped; the same command goes on from here\n");
+    return kInterrupted;
+  }
   std::fprintf(stderr, "engram: %s\n", status.to_string().c_str());
   return kFailed;
 }
 
-Status system_status(const std::string& what, const std::error_code& error) {
-  return memory::failed_precondition(what + ": " + error.message());
+int convert(ConvertArguments a) {
+  const bool tables = !a.options.directory.empty();
+  if (tables == !a.out.empty()) return report_usage("give --tables DIR or --out DIR");
+  if (!tables) {
+    if (a.model.empty()) return report_usage("--out needs --model");
+    return convert_token_map(a.model, a.out);
+  }
+  if (a.model.empty() == a.synthesize.kind.empty()) {
+    return report_usage("--tables needs --model or --synthesize");
+  }
+  const Status status = read_options(&a);
+  if (!status.ok()) return report_usage(status.message());
+  return convert_tables(a);
 }
 
-// A file with one tensor, [count] of int32.
-Status write_map(const std::string& path, const std::vector<int32_t>& map) {
-  const size_t bytes = map.size() * sizeof(int32_t);
-  const nlohmann::json header = {
-      {engine::kTokenMapTensor,
-       {{"dtype", "I32"}, {"shape", {map.size()}}, {"data_offsets", {0, bytes}}}}};
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-  const uint64_t length = text.size();
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(&length), sizeof(length));
-  file.write(text.data(), static_cast<std::streamsize>(text.size()));
-  file.write(reinterpret_cast<const char*>(map.data()), static_cast<std::streamsize>(bytes));
-  file.close();
-  return file ? Status() : memory::failed_precondition(path + ": cannot be written");
+int default_threads() {
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 4u, 16u));
 }
 
-// The single file of a checkpoint becomes a shard beside the map's.
-std::string name_in_copy(const std::string& name) {
-  return name == "model.safetensors" ? "model-weights.safetensors" : name;
-}
-
-// Names the file of every tensor, so that several files make one checkpoint.
-Status write_index(
-    const std::string& path, const memory::TensorFiles& files, const std::string& map_file) {
-  nlohmann::ordered_json weight_map;
-  int64_t total = 0;
-  for (const memory::TensorInfo& tensor : files.tensors()) {
-    weight_map[tensor.name] = name_in_copy(fs::path(files.path(tensor)).filename().string());
-    total += tensor.bytes;
-  }
-  weight_map[engine::kTokenMapTensor] = map_file;
-  const nlohmann::ordered_json index = {
-      {"metadata", {{"total_size", total}}}, {"weight_map", weight_map}};
-  std::ofstream file(path, std::ios::binary);
-  file << index.dump(1) << "\n";
-  file.close();
-  return file ? Status() : memory::failed_precondition(path + ": cannot be written");
-}
-
-// Everything but the index, which is written anew.
-Status copy_files(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  fs::create_directories(to, error);
-  if (error) return system_status(to.string(), error);
-  for (fs::directory_iterator it(from, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    std::error_code ignored;
-    if (name == "model.safetensors.index.json" || !it->is_regular_file(ignored)) continue;
-    const std::string target = name_in_copy(name);
-    fs::copy_file(it->path(), to / target, error);
-    if (error) return system_status((to / target).string(), error);
-  }
-  return error ? system_status(from.string(), error) : Status();
-}
-
-int convert(const ConvertArguments& a) {
-  const auto config = engine::load_config(a.model);
-  if (!config.ok()) return complain(config.status());
-  if (config.value().engram.layer_ids.empty()) {
-    return complain(memory::failed_precondition(a.model + ": the model has no Engram layers"));
-  }
-  const auto tokenizer = engine::load_tokenizer(a.model);
-  if (!tokenizer.ok()) return complain(tokenizer.status());
-  const auto files = memory::TensorFiles::open(a.model);
-  if (!files.ok()) return complain(files.status());
-  if (files.value().find(engine::kTokenMapTensor) != nullptr) {
-    return complain(memory::failed_precondition(
-        a.model + ": has a " + engine::kTokenMapTensor + "; there is nothing to derive"));
-  }
-  const engine::CanonicalIds derived = engine::derive_canonical_ids(*tokenizer.value());
-  const int64_t wanted = config.value().engram.compressed_vocab_size;
-  if (derived.count != wanted) {
-    return complain(memory::failed_precondition(
-        "the map derived with Unicode " + engine::unicode_version() + " has " +
-        std::to_string(derived.count) + " canonical ids, config.json says " +
-        std::to_string(wanted) + ": the checkpoint was made with other Unicode tables"));
-  }
-  if (fs::exists(a.out)) {
-    return complain(memory::failed_precondition(a.out + ": exists; give a new directory"));
-  }
-  Status status = copy_files(a.model, a.out);
-  const std::string map_file = "model-token-map.safetensors";
-  if (status.ok()) status = write_map(a.out + "/" + map_file, derived.map);
-  if (status.ok()) {
-    status = write_index(a.out + "/model.safetensors.index.json", files.value(), map_file);
-  }
-  if (!status.ok()) return complain(status);
-  std::printf(
-      "%s: token map of %zu ids, %lld canonical, derived with Unicode %s\n", a.out.c_str(),
-      derived.map.size(), static_cast<long long>(derived.count), engine::unicode_version().c_str());
-  return kDone;
+void add_synthesize_options(CLI::App* command, ConvertArguments* a) {
+  SynthesizeRequest& s = a->synthesize;
+  command->add_option(
+      "--synthesize", s.kind, "Make up the rows of a model's tables: " + synthesize_kinds());
+  command->add_option("--rows", a->rows, "About as many rows in each table: 500000, 2.5M, 1e9");
+  command->add_option("--params", a->params, "About as many parameters in all tables: 100B");
+  command->add_option("--group", s.group, "Values per scale of int8 and int4")
+      ->capture_default_str();
+  command->add_option("--orders", s.max_ngram, "custom: longest n-gram")->capture_default_str();
+  command->add_option("--heads", s.heads, "custom: columns per order")->capture_default_str();
+  command->add_option("--width", s.width, "custom: elements of a row")->capture_default_str();
 }
 
 }  // namespace
 
 void add_convert_command(CLI::App& app, Invocation* invocation) {
   CLI::App* command = app.add_subcommand(
-      "convert", "Copy a checkpoint and add the token map it lacks, derived with ICU");
+      "convert",
+      "Write table files (--tables) from a checkpoint or made up; or copy a checkpoint (--out)\n"
+      "and add the token map it lacks. A conversion that was stopped goes on when it is run "
+      "again.");
   auto a = std::make_shared<ConvertArguments>();
-  command->add_option("--model", a->model, "Directory of the checkpoint")->required();
-  command->add_option("--out", a->out, "New directory")->required();
+  a->options.threads = default_threads();
+  command->add_option("--model", a->model, "Directory of the checkpoint");
+  command->add_option("--out", a->out, "New directory for the copy with a token map");
+  command->add_option(
+      "--tables", a->options.directory, "Directory for layer-L.engram-table, made if missing");
+  add_synthesize_options(command, a.get());
+  command->add_option("--layers", a->layers, "Only these: 1,14");
+  command
+      ->add_option("--codec", a->codec, "same, bf16, f16, f32, f8_e4m3, f8_e4m3+ue8m0, int8, int4")
+      ->capture_default_str();
+  command->add_option("--layout", a->layout, "split (memory) or interleaved (NVMe)")
+      ->capture_default_str();
+  command->add_option("--extent-size", a->extent_size, "Bytes under one checksum")
+      ->capture_default_str();
+  command->add_option("--io-threads", a->options.threads, "Memory: 4 of them + 2 extents")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  command->add_flag("--overwrite", a->options.overwrite, "Replace tables that are there");
+  command->add_flag("--verify", a->options.verify, "Read everything again and compare");
   command->callback([a, invocation] { invocation->run = [a] { return convert(*a); }; });
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "memory/base/checksum.h"
+#include "memory/io/direct_file.h"
 #include "memory/io/file_write.h"
 #include "memory/table/table_file.h"
 
@@ -98,8 +99,11 @@ Status TableWriter::open_unfinished() {
   const int flags = O_RDWR | O_CREAT | O_CLOEXEC;
   if (options_.direct) {
     descriptor_ = ::open(unfinished_.c_str(), flags | O_DIRECT, 0666);
-    direct_ = descriptor_ >= 0;
     if (descriptor_ < 0 && errno != EINVAL) return write_error(unfinished_, "creating", errno);
+    // A device with blocks above 4096 bytes needs more alignment than a table file has.
+    const Result<DirectFile> probe = DirectFile::open(unfinished_);
+    direct_ = descriptor_ >= 0 && probe.ok() && probe.value().alignment() <= kTableBlock;
+    if (!direct_ && descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
   }
   if (descriptor_ < 0) descriptor_ = ::open(unfinished_.c_str(), flags, 0666);
   if (descriptor_ < 0) return write_error(unfinished_, "creating", errno);
