@@ -157,7 +157,8 @@ Status open_tables(EngineParts& parts) {
   memory::TableRequest request = table_request(*parts.weights);
   request.options = o.tables;
   request.device = parts.device.get();
-  request.progress = [last = int64_t{0}](const memory::TableProgress& p) mutable {
+  request.progress = [&o, last = int64_t{0}](const memory::TableProgress& p) mutable {
+    if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
     if ((p.bytes_done - last) * 10 < p.bytes_total) return;
     last = p.bytes_done;
     spdlog::info(

@@ -100,6 +100,9 @@ struct Usage {
   double first_token_seconds = 0;  // arrival to first token
   double total_seconds = 0;
   NgramUsage ngram;
+  // TableSet::version() of the tables its tokens were computed with, in the order of use: more than
+  // one when they were swapped meanwhile. Empty without Engram layers.
+  std::vector<std::string> table_versions;
 };
 
 class Sink {
@@ -147,6 +150,7 @@ struct EngineStats {
   };
   int64_t hash_ns = 0;
   int64_t row_retries = 0;  // sequences whose step was run again because a row was missing
+  int64_t table_swaps = 0;
   std::vector<Layer> layers;
   std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
   std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
@@ -167,6 +171,15 @@ struct EngineInfo {
   GenerationDefaults sampling_defaults;
 };
 
+// What a swap of tables did.
+struct TableSwap {
+  std::string old_version;
+  std::string new_version;
+  double open_seconds = 0;       // opening and loading, beside the running steps
+  double pause_seconds = 0;      // between two steps
+  int64_t refetched_tokens = 0;  // whose rows had been fetched ahead from the old tables
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;  // stops the loop; live requests end with UNAVAILABLE
@@ -183,6 +196,12 @@ class Engine {
   virtual EngineStats stats() = 0;
   // What is known about each n-gram table, in the order of the model's Engram layers.
   virtual std::vector<memory::TableReport> tables() = 0;
+  // Opens other versions of the model's tables and switches to them between two steps; nothing is
+  // dropped, and sequences in flight go on with the new rows. Blocks until the switch is made and
+  // the old tables are released; any thread but a sink's. Both tables are in memory meanwhile.
+  // Errors, after which the old tables serve on: those of TableSet::open(); FAILED_PRECONDITION
+  // without Engram layers; UNAVAILABLE while another swap is going on, or when the engine stops.
+  virtual memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) = 0;
   // No new requests; returns when the last one ended or the time is over (false: some are left).
   virtual bool drain(std::chrono::milliseconds limit) = 0;
 };

@@ -129,6 +129,9 @@ class FakeEngine : public Engine {
   }
 
   std::vector<memory::TableReport> tables() override { return {}; }
+  memory::Result<TableSwap> swap_tables(const memory::TableSetOptions&) override {
+    return memory::failed_precondition("the simulator has no n-gram tables");
+  }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);
     EngineStats copy = stats_;

@@ -49,6 +49,7 @@ EngineLoop::EngineLoop(std::unique_ptr<EngineParts> parts)
       max_queued_(
           parts_->options.max_queued_requests > 0 ? parts_->options.max_queued_requests
                                                   : 4 * parts_->options.max_num_seqs),
+      tables_(parts_->tables),
       scheduler_(scheduler_limits(parts_->options), *parts_->pool),
       thread_([this] { loop(); }) {}
 
@@ -98,7 +99,12 @@ EngineStats EngineLoop::stats() {
 }
 
 std::vector<memory::TableReport> EngineLoop::tables() {
-  return parts_->tables->reports();
+  std::shared_ptr<memory::TableSet> tables;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    tables = tables_;
+  }
+  return tables->reports();
 }
 
 bool EngineLoop::drain(std::chrono::milliseconds limit) {
@@ -108,8 +114,10 @@ bool EngineLoop::drain(std::chrono::milliseconds limit) {
 }
 
 void EngineLoop::loop() {
+  use_tables(parts_->tables->version());
   std::vector<std::pair<std::string, Code>> aborts;
   while (wait_for_work(&aborts)) {
+    take_swap();
     for (const auto& [id, code] : aborts) {
       const auto found = by_id_.find(id);
       if (found == by_id_.end()) continue;
@@ -125,6 +133,7 @@ void EngineLoop::loop() {
         *live_.begin()->second, memory::unavailable("the server is shutting down"),
         FinishReason::kError);
   }
+  take_swap();
   ENGRAM_CHECK(parts_->pool->free_pages() == parts_->pool->pages());
   ENGRAM_CHECK(parts_->prefetch->free_slots() == parts_->prefetch->slots());
 }
@@ -135,7 +144,9 @@ bool EngineLoop::wait_for_work(std::vector<std::pair<std::string, Code>>* aborts
   bool stop = false;
   {
     std::unique_lock<std::mutex> lock(mu_);
-    const auto something = [this] { return stopping_ || !arrivals_.empty() || !aborts_.empty(); };
+    const auto something = [this] {
+      return stopping_ || swap_ != nullptr || !arrivals_.empty() || !aborts_.empty();
+    };
     if (live_.empty()) work_.wait_for(lock, kHeartbeat, something);
     stop = stopping_;
     arrivals.swap(arrivals_);
@@ -282,6 +293,9 @@ void EngineLoop::start_requests(const BatchPlan& plan) {
   const Clock::time_point now = Clock::now();
   for (const PlannedSequence& p : plan.sequences) {
     LiveRequest& live = owner(p.sequence);
+    if (std::exchange(live.tables, tables_number_) != tables_number_ && !tables_version_.empty()) {
+      live.usage.table_versions.push_back(tables_version_);
+    }
     if (live.started) continue;
     live.started = true;
     ++started;

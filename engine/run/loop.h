@@ -38,7 +38,8 @@ struct EngineParts {
   std::unique_ptr<memory::Device> device;
   std::unique_ptr<Ops> ops;
   std::optional<Weights> weights;
-  std::unique_ptr<memory::TableSet> tables;
+  // Another set after a swap; shared with who looks at reports meanwhile.
+  std::shared_ptr<memory::TableSet> tables;
   std::unique_ptr<memory::Stream> compute;
   std::optional<memory::KvCache> cache;
   std::unique_ptr<memory::PagePool> pool;
@@ -58,6 +59,7 @@ class EngineLoop : public Engine {
   void abort(const std::string& id, memory::Code code) override;
   EngineStats stats() override;
   std::vector<memory::TableReport> tables() override;
+  memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) override;
   bool drain(std::chrono::milliseconds limit) override;
 
  private:
@@ -71,11 +73,21 @@ class EngineLoop : public Engine {
     size_t row = 0;
   };
 
+  // A swap on its way to the engine thread and back. Guarded by mu_.
+  struct PendingSwap {
+    std::shared_ptr<memory::TableSet> set;  // the new one, afterwards the old one
+    TableSwap result;
+    memory::Status status;
+    bool done = false;
+  };
+
   void loop();
   bool wait_for_work(std::vector<std::pair<std::string, memory::Code>>* aborts);
   void take_arrivals(std::vector<Arrival> arrivals);
   void begin(Arrival arrival);
   void expire();
+  void take_swap();
+  void use_tables(const std::string& version);
 
   void step();
   std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
@@ -112,6 +124,10 @@ class EngineLoop : public Engine {
   std::mutex mu_;
   std::condition_variable work_;  // something to do
   std::condition_variable idle_;  // a request ended
+  std::condition_variable swapped_;
+  PendingSwap* swap_ = nullptr;
+  bool swapping_ = false;                     // from opening to releasing
+  std::shared_ptr<memory::TableSet> tables_;  // what the engine thread uses
   std::vector<Arrival> arrivals_;
   std::vector<std::pair<std::string, memory::Code>> aborts_;
   std::set<std::string> live_ids_;
@@ -126,6 +142,8 @@ class EngineLoop : public Engine {
   std::map<uint64_t, std::unique_ptr<LiveRequest>> live_;  // by key
   std::unordered_map<std::string, uint64_t> by_id_;
   std::unordered_map<uint64_t, std::pair<LiveRequest*, Choice*>> by_sequence_;
+  int64_t tables_number_ = 0;  // rises with every change of tables
+  std::string tables_version_;
   uint64_t next_key_ = 1;
   uint64_t next_sequence_ = 1;
   EngineStats totals_;  // what no other object counts

@@ -192,7 +192,9 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const bool exposed = mode_ == FetchMode::kSync;
   memory::Stream& stream = exposed ? compute_ : *side_;
   Layer* layer = layers_[index].get();
-  layer->rows += static_cast<int64_t>(fetch.row_ids[index].size());
+  const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
+  layer->rows += rows;
+  layer->bytes += rows * row_bytes(layer->store->geometry());
   memory::as_cpu(stream).enqueue([&fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
     Failure& failure = fetch.failures[index];
@@ -319,6 +321,23 @@ void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
   if (fetch.tokens > 0) enqueue(fetch);
 }
 
+int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores) {
+  ENGRAM_CHECK(in_step_.empty());
+  if (layers_.empty()) return 0;
+  ENGRAM_CHECK(stores.size() == layers_.size());
+  for (const std::unique_ptr<Fetch>& fetch : ring_) {
+    fetch->finished->synchronize();
+    settle(*fetch);
+  }
+  const int64_t before = free_slots();
+  for (auto& [id, known] : known_) free_staged(known, 0, INT64_MAX);
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    ENGRAM_CHECK(stores[l]->geometry().vector_width() == layers_[l]->view.cols);
+    layers_[l]->store = stores[l].get();
+  }
+  return free_slots() - before;
+}
+
 std::span<const int32_t> Prefetch::prepare(
     const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
   ENGRAM_CHECK(in_step_.empty());
@@ -430,7 +449,7 @@ PrefetchStats Prefetch::stats() const {
         {.layer = g.layer,
          .rows = layer->rows,
          .unique_rows = layer->unique_rows.load(),
-         .bytes = layer->rows * row_bytes(g),
+         .bytes = layer->bytes,
          .gather_ns = layer->gather_ns.load(),
          .exposed_wait_ns = layer->waited_ns.load(),
          .failed_tokens = layer->failed_tokens});

@@ -143,6 +143,11 @@ class Prefetch {
   // Tokens just sampled, one per sequence at most.
   void fetch_sampled(std::span<const FetchRange> ranges);
 
+  // Rows come from these stores from now on: waits for what is on its way from the old ones, which
+  // are not used afterwards, and forgets what was fetched ahead. Returns the number of tokens
+  // forgotten. REQUIRES: no step is being run; the tables differ in rows and codec only.
+  int64_t use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores);
+
   // Fetches what the plan needs and nobody fetched; the slots belong to the step from now on.
   //   tokens_of  all known tokens of plan.sequences[i]
   // Returns the staging slot of each token [T]; empty with kSkip. Valid until the next call.
@@ -187,6 +192,7 @@ class Prefetch {
     std::atomic<int64_t> gather_ns{0};
     std::atomic<int64_t> waited_ns{0};
     int64_t rows = 0;
+    int64_t bytes = 0;
     int64_t failed_tokens = 0;
   };
   struct Staged {

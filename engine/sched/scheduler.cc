@@ -41,6 +41,18 @@ bool Scheduler::may_look_up(const Sequence& s) const {
   return s.share_prefix && (!s.prompt_logits || s.prompt_logits_done >= s.prompt_tokens - 1);
 }
 
+// Versions hold no zero byte, so that no two pairs read the same.
+std::string Scheduler::salt_of(const Sequence& s) const {
+  std::string salt = tables_;
+  return salt.append(1, '\0').append(s.salt);
+}
+
+void Scheduler::use_tables(std::string version) {
+  ENGRAM_CHECK(!in_step_);
+  tables_ = std::move(version);
+  for (const uint64_t id : running_) get(id).mixed = true;
+}
+
 bool Scheduler::must_wait_for_another(const Sequence& s) const {
   if (!s.after.has_value() || !s.share_prefix) return false;
   const Sequence* first = find(*s.after);
@@ -83,6 +95,7 @@ void Scheduler::preempt_newest(BatchPlan& plan) {
   pool_.release(s.pages);
   s.computed = 0;
   s.running = false;
+  s.mixed = false;
   running_.erase(id);
   waiting_.insert(id);
   ++stats_.preemptions;
@@ -121,7 +134,7 @@ void Scheduler::admit(BatchPlan& plan) {
 // page per running sequence is left over, so that the next steps do not preempt at once.
 bool Scheduler::take_pages(Sequence& s) {
   int64_t found = 0;
-  if (may_look_up(s)) found = pool_.acquire_prefix(s.pages, s.tokens, s.salt);
+  if (may_look_up(s)) found = pool_.acquire_prefix(s.pages, s.tokens, salt_of(s));
   const int64_t missing = pool_.pages_for(s.size()) - static_cast<int64_t>(s.pages.pages.size());
   const int64_t spare = static_cast<int64_t>(running_.size());
   if (missing + spare > pool_.free_pages() || !pool_.allocate(s.pages, missing)) {
@@ -187,8 +200,9 @@ void Scheduler::commit(
     s.computed += p.count;
     s.prompt_logits_done =
         std::max(s.prompt_logits_done, std::min(s.computed, s.prompt_tokens - 1));
-    if (s.share_prefix) {
-      pool_.publish(s.pages, std::span(s.tokens).first(static_cast<size_t>(s.computed)), s.salt);
+    if (s.share_prefix && !s.mixed) {
+      pool_.publish(
+          s.pages, std::span(s.tokens).first(static_cast<size_t>(s.computed)), salt_of(s));
     }
     if (p.samples) {
       ENGRAM_CHECK(sampled < ids.size());
@@ -211,7 +225,7 @@ std::vector<UpcomingTokens> Scheduler::upcoming(int64_t limit) const {
     if (limit == 0) break;
     const Sequence& s = get(id);
     if (must_wait_for_another(s)) continue;
-    take(s, may_look_up(s) ? pool_.match_prefix(s.tokens, s.salt) : 0);
+    take(s, may_look_up(s) ? pool_.match_prefix(s.tokens, salt_of(s)) : 0);
   }
   return result;
 }

@@ -36,6 +36,7 @@ struct Sequence {
   std::optional<uint64_t> after;
 
   bool running = false;
+  bool mixed = false;              // computed with more than one version of the tables
   int64_t computed = 0;            // tokens in the cache
   int64_t planned = 0;             // tokens of the step being run
   int64_t prompt_logits_done = 0;  // positions whose logits were handed out
@@ -89,6 +90,11 @@ class Scheduler {
   void commit(
       const BatchPlan& plan, std::span<const int32_t> ids, const std::set<uint64_t>& undone = {});
 
+  // From now on tokens are computed with other n-gram tables, named by `version`. What is computed
+  // with one version is never found by sequences of another, and what a running sequence computes
+  // with both is kept from the prefix index. REQUIRES: no plan is being run.
+  void use_tables(std::string version);
+
   // Known tokens that will run after the step being run, at most `limit` of them.
   std::vector<UpcomingTokens> upcoming(int64_t limit) const;
 
@@ -99,6 +105,7 @@ class Scheduler {
   Sequence& get(uint64_t id) { return *sequences_.at(id); }
   const Sequence& get(uint64_t id) const { return *sequences_.at(id); }
   bool may_look_up(const Sequence& s) const;
+  std::string salt_of(const Sequence& s) const;
   bool must_wait_for_another(const Sequence& s) const;
   void grow_decodes(BatchPlan& plan);
   void plan_running(BatchPlan& plan, bool decodes);
@@ -117,6 +124,7 @@ class Scheduler {
   std::set<uint64_t> running_;
   std::set<uint64_t> waiting_;
   bool in_step_ = false;
+  std::string tables_;  // version
   SchedulerStats stats_;
 };
 
