@@ -7,7 +7,7 @@ build_packages=(
   libicu-dev libre2-dev libhwy-dev liburing-dev libxxhash-dev libssl-dev
 )
 test_packages=(
-  catch2 python3 python3-numpy python3-grpcio python3-protobuf
+  catch2 libboost-context-dev python3 python3-numpy python3-grpcio python3-protobuf
   clang-14 clang-format-14 libclang-rt-14-dev libfuzzer-14-dev
 )
 

@@ -1,0 +1,42 @@
+// The one place that starts a kernel.
+#pragma once
+
+#include <cstdint>
+#include <source_location>
+#include <string>
+#include <utility>
+
+#include "memory/base/status.h"
+#include "memory/device/cuda_handle.h"
+
+namespace engram::engine::cuda {
+
+struct LaunchConfig {
+  dim3 blocks;
+  int threads = 0;           // of a block
+  int64_t shared_bytes = 0;  // dynamic shared memory of a block
+  cudaStream_t stream = nullptr;
+  std::source_location at = std::source_location::current();  // for the message of a failure
+};
+
+// Enqueues kernel(arguments...), each converted to the kernel's parameter. A kernel that cannot be
+// started is a bug and ends the process, with the place of the call and the shape.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), const LaunchConfig& c, Arguments&&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = c.blocks;
+  config.blockDim = dim3(static_cast<unsigned>(c.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(c.shared_bytes);
+  config.stream = c.stream;
+  const cudaError_t error = cudaLaunchKernelEx(
+      &config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  if (error == cudaSuccess) return;
+  const std::string message = std::string("a kernel of ") + std::to_string(c.blocks.x) + "x" +
+                              std::to_string(c.blocks.y) + "x" + std::to_string(c.blocks.z) +
+                              " blocks of " + std::to_string(c.threads) + " threads with " +
+                              std::to_string(c.shared_bytes) +
+                              " bytes of shared memory did not start: " + cudaGetErrorString(error);
+  memory::die(message.c_str(), c.at);
+}
+
+}  // namespace engram::engine::cuda

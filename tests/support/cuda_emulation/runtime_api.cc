@@ -1,0 +1,235 @@
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "tests/support/cuda_emulation/cuda_runtime.h"
+
+namespace cuda_emulation {
+
+// How often an event was recorded, and which of these records has been reached.
+class Mark {
+ public:
+  uint64_t record() {
+    const std::lock_guard lock(mu_);
+    return ++recorded_;
+  }
+  uint64_t recorded() {
+    const std::lock_guard lock(mu_);
+    return recorded_;
+  }
+  void reach(uint64_t record) {
+    const std::lock_guard lock(mu_);
+    reached_ = std::max(reached_, record);
+    changed_.notify_all();
+  }
+  void wait_for(uint64_t record) {
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [&] { return reached_ >= record; });
+  }
+  bool done() {
+    const std::lock_guard lock(mu_);
+    return reached_ >= recorded_;
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  uint64_t recorded_ = 0;  // guarded by mu_
+  uint64_t reached_ = 0;   // guarded by mu_
+};
+
+class Queue {
+ public:
+  Queue() : thread_([this] { run(); }) {}
+  ~Queue() {
+    synchronize();
+    {
+      const std::lock_guard lock(mu_);
+      quit_ = true;
+      changed_.notify_all();
+    }
+    thread_.join();
+  }
+  void push(std::function<void()> work) {
+    const std::lock_guard lock(mu_);
+    work_.push_back(std::move(work));
+    changed_.notify_all();
+  }
+  void synchronize() {
+    std::unique_lock lock(mu_);
+    changed_.wait(lock, [this] { return work_.empty() && !running_; });
+  }
+
+ private:
+  void run() {
+    std::unique_lock lock(mu_);
+    while (true) {
+      changed_.wait(lock, [this] { return quit_ || !work_.empty(); });
+      if (work_.empty()) return;
+      const std::function<void()> work = std::move(work_.front());
+      work_.pop_front();
+      running_ = true;
+      lock.unlock();
+      work();
+      lock.lock();
+      running_ = false;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> work_;  // guarded by mu_
+  bool running_ = false;                    // guarded by mu_
+  bool quit_ = false;                       // guarded by mu_
+  std::thread thread_;                      // last: it uses the others
+};
+
+namespace {
+// Work for no stream in particular.
+Queue& default_queue() {
+  static Queue queue;
+  return queue;
+}
+Queue& queue_of(Queue* stream) {
+  return stream == nullptr ? default_queue() : *stream;
+}
+}  // namespace
+
+void enqueue(Queue* stream, std::function<void()> work) {
+  queue_of(stream).push(std::move(work));
+}
+
+}  // namespace cuda_emulation
+
+using cuda_emulation::Mark;
+using cuda_emulation::Queue;
+using cuda_emulation::queue_of;
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorNotReady:
+      return "device not ready";
+  }
+  return "unknown error";
+}
+const char* cudaGetErrorName(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+  }
+  return "unrecognized error code";
+}
+cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) {
+  return index == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  if (index != 0) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::snprintf(properties->name, sizeof(properties->name), "emulation");
+  properties->major = 9;
+  properties->multiProcessorCount = 4;
+  properties->totalGlobalMem = size_t{8} << 30;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = -1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  // 256-byte boundaries as CUDA promises, and not one byte more than asked for.
+  if (posix_memalign(data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
+  std::memset(*data, 0xff, bytes);  // what a GPU leaves there is nobody's value
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  *free_bytes = *total_bytes = size_t{8} << 30;
+  return cudaSuccess;
+}
+cudaError_t cudaMemset(void* data, int value, size_t bytes) {
+  std::memset(data, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(
+    void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  queue_of(stream).push([=] { std::memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+cudaError_t cudaHostRegister(void*, size_t, unsigned) {
+  return cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void*) {
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = std::make_unique<Queue>().release();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::unique_ptr<Queue> owned(stream);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  queue_of(stream).synchronize();
+  return cudaSuccess;
+}
+// Waits for the record made last when this is called, as CUDA does.
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const uint64_t record = event->recorded();
+  queue_of(stream).push([event, record] { event->wait_for(record); });
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = std::make_unique<Mark>().release();
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  const std::unique_ptr<Mark> owned(event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const uint64_t record = event->record();
+  queue_of(stream).push([event, record] { event->reach(record); });
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  event->wait_for(event->recorded());
+  return cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  return event->done() ? cudaSuccess : cudaErrorNotReady;
+}

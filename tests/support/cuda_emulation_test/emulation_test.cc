@@ -1,0 +1,134 @@
+// What the emulation finds that a GPU keeps to itself.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <csignal>
+#include <functional>
+#include <string>
+
+#include "tests/support/cuda_emulation/cuda_runtime.h"
+#include "tests/support/cuda_emulation/engine/ops/cuda/shared_memory.cuh"
+#include "tests/support/cuda_emulation_test/kernels.h"
+
+namespace engram::testing {
+namespace {
+
+using cuda_emulation::Order;
+using engine::cuda::dynamic_shared;
+
+// What a child process printed before the emulation, or a sanitizer, ended it; empty: it lived.
+std::string last_words(const std::function<void()>& work) {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], STDERR_FILENO);
+    std::signal(SIGABRT, SIG_DFL);  // Catch would report this death as its own
+    work();
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string text;
+  char buffer[4096];
+  ssize_t count = 0;
+  while ((count = read(ends[0], buffer, sizeof(buffer))) > 0) {
+    text.append(buffer, static_cast<size_t>(count));
+  }
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (status == 0) return {};
+  return text;
+}
+
+std::string last_words_of_grid(unsigned threads, const std::function<void()>& kernel) {
+  return last_words([&] { cuda_emulation::run_grid({{2}, {threads}, 64}, kernel); });
+}
+
+class InOrder {
+ public:
+  InOrder(Order order, uint64_t seed) { cuda_emulation::set_order(order, seed); }
+  ~InOrder() { cuda_emulation::set_order(Order::kForward, 0); }
+};
+
+TEST_CASE("shared memory nobody wrote is not a number, in every block", "[emulation]") {
+  const std::vector<float> out = unwritten_then_written();
+  for (size_t block = 0; block < 3; ++block) {
+    CHECK(std::isnan(out[2 * block]));
+    CHECK(out[2 * block + 1] == 1.f + static_cast<float>(block));
+  }
+}
+
+TEST_CASE("a missing barrier shows as a wrong value in every order", "[emulation]") {
+  for (const Order order : {Order::kForward, Order::kReverse, Order::kShuffled}) {
+    const InOrder in_order(order, 5);
+    CAPTURE(static_cast<int>(order));
+    CHECK(reversed(2, 64, true) != reversed(2, 64, false));
+  }
+}
+
+TEST_CASE("a barrier that some threads pass by is reported", "[emulation]") {
+  const std::string words = last_words_of_grid(64, [] {
+    if (threadIdx.x < 40) __syncthreads();
+  });
+  CHECK(words.find("threads wait without end") != std::string::npos);
+  CHECK(words.find("is at the barrier of") != std::string::npos);
+}
+
+TEST_CASE("barriers in two branches are reported with both lines", "[emulation]") {
+  const std::string words = last_words_of_grid(64, [] {
+    if (threadIdx.x % 2 == 0) {
+      __syncthreads();
+    } else {
+      __syncthreads();
+    }
+  });
+  CHECK(words.find("divergent barrier") != std::string::npos);
+}
+
+TEST_CASE("a warp operation without all lanes of its mask is reported", "[emulation]") {
+  const std::string absent = last_words_of_grid(32, [] {
+    if (threadIdx.x < 16) {
+      static_cast<void>(__shfl_sync(0xffffffffu, 1, 0));
+    } else {
+      __syncthreads();
+    }
+  });
+  CHECK(absent.find("mask 0xffffffff") != std::string::npos);
+  const std::string stranger =
+      last_words_of_grid(32, [] { static_cast<void>(__any_sync(0x0000ffffu, 1)); });
+  CHECK(stranger.find("is not in the mask") != std::string::npos);
+}
+
+TEST_CASE("half warps may meet on their own", "[emulation]") {
+  int sums[2] = {0, 0};
+  cuda_emulation::run_grid({{1}, {32}, 0}, [&] {
+    const bool low = threadIdx.x < 16;
+    const unsigned mask = low ? 0x0000ffffu : 0xffff0000u;
+    int sum = static_cast<int>(threadIdx.x);
+    if (low) {
+      for (int lanes = 8; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(mask, sum, lanes);
+    } else {
+      for (int lanes = 8; lanes > 0; lanes /= 2) sum += __shfl_xor_sync(mask, sum, lanes);
+    }
+    if (threadIdx.x % 16 == 0) sums[threadIdx.x / 16] = sum;
+  });
+  CHECK(sums[0] == 120);
+  CHECK(sums[1] == 376);
+}
+
+TEST_CASE("a grid that no GPU starts is reported", "[emulation]") {
+  CHECK(last_words_of_grid(1025, [] {}).find("cannot be launched") != std::string::npos);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST_CASE("an access outside of shared memory is reported", "[emulation]") {
+  const std::string words = last_words_of_grid(32, [] { dynamic_shared<int>()[threadIdx.x] = 1; });
+  CHECK(words.find("heap-buffer-overflow") != std::string::npos);
+}
+#endif
+
+}  // namespace
+}  // namespace engram::testing
