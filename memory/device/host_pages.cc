@@ -18,6 +18,7 @@
 namespace engram::memory {
 namespace {
 
+constexpr int kPopulateRead = 22;   // MADV_POPULATE_READ
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE; older headers lack it
 constexpr int kCollapse = 25;       // MADV_COLLAPSE
 constexpr int kHugeShift = 26;      // MAP_HUGE_SHIFT
@@ -117,6 +118,18 @@ bool map_pages(void* data, int64_t size, int64_t page_bytes, int descriptor) {
   mmap(data, bytes, PROT_NONE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   errno = reason;
   return false;
+}
+
+bool map_view(void* data, int64_t size, int descriptor, int threads) {
+  const size_t bytes = static_cast<size_t>(size);
+  if (mmap(data, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, descriptor, 0) == MAP_FAILED) {
+    return false;
+  }
+  for_slices(size, kSlice, threads, [data](int64_t offset, int64_t part) {
+    madvise(bytes_at(data, offset), static_cast<size_t>(part), kPopulateRead);  // advice
+    return 0;
+  });
+  return true;
 }
 
 bool can_populate() {

@@ -80,17 +80,9 @@ struct TableMemory::State {
 
   // Guarded by mu.
   mutable std::mutex mu;
-  std::vector<HostRange> pinned;
+  PinnedRanges pinned;
   bool pin_refused = false;
   ArenaReport report;
-
-  ~State() { unpin_locked(); }
-
-  void unpin_locked() {
-    for (const HostRange& range : pinned) device->unpin(range);
-    pinned.clear();
-    report.pinned_bytes = 0;
-  }
 };
 
 TableMemory::TableMemory() = default;
@@ -115,6 +107,14 @@ int TableMemory::copy_node(int index) const {
   return state_->block_nodes[static_cast<size_t>(index)];
 }
 
+PageKind TableMemory::copy_pages(int index) const {
+  return state_->blocks[static_cast<size_t>(index)].kind();
+}
+
+double TableMemory::copy_huge_share(int index) const {
+  return state_->blocks[static_cast<size_t>(index)].huge_share();
+}
+
 const uint8_t* TableMemory::local() const {
   if (copies() <= 1) return data();
   const int node = state_->topology.current_node();
@@ -127,8 +127,8 @@ int TableMemory::descriptor(int index) const {
   return state_->blocks[static_cast<size_t>(index)].descriptor();
 }
 
-int64_t TableMemory::mapped_bytes() const {
-  return state_ == nullptr ? 0 : state_->blocks.front().mapped_bytes();
+int64_t TableMemory::mapped_bytes(int index) const {
+  return state_->blocks[static_cast<size_t>(index)].mapped_bytes();
 }
 
 Status TableMemory::settle(int64_t offset, int64_t bytes) {
@@ -155,19 +155,15 @@ Status TableMemory::pin(int64_t offset, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(state_->mu);
   const Clock::time_point begin = Clock::now();
   for (const PageBlock& block : state_->blocks) {
-    for (int64_t at = offset; at < end; at += kPinSegment) {
-      const HostRange range{
-          block.data() + at, std::min(kPinSegment, end - at), swappable(block), false};
-      const Status status = state_->device->pin(range);
-      if (!status.ok()) {
-        state_->unpin_locked();
-        if (!state_->pin_refused)
-          state_->report.findings.push_back("not pinned: " + status.message());
-        state_->pin_refused = true;
-        return {status.code(), state_->report.what + ": " + status.message()};
+    const HostRange range{block.data() + offset, end - offset, swappable(block), false};
+    const Status status = state_->pinned.add(state_->device, range);
+    state_->report.pinned_bytes = state_->pinned.bytes();
+    if (!status.ok()) {
+      if (!state_->pin_refused) {
+        state_->report.findings.push_back("not pinned: " + status.message());
       }
-      state_->pinned.push_back(range);
-      state_->report.pinned_bytes += range.bytes;
+      state_->pin_refused = true;
+      return {status.code(), state_->report.what + ": " + status.message()};
     }
   }
   state_->report.pin_seconds += seconds_since(begin);
@@ -177,7 +173,8 @@ Status TableMemory::pin(int64_t offset, int64_t bytes) {
 void TableMemory::unpin() {
   if (state_ == nullptr) return;
   const std::lock_guard<std::mutex> lock(state_->mu);
-  state_->unpin_locked();
+  state_->pinned.clear();
+  state_->report.pinned_bytes = 0;
 }
 
 ArenaReport TableMemory::report() const {

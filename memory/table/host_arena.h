@@ -14,6 +14,7 @@
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/table/numa_policy.h"
+#include "memory/table/pinned_ranges.h"
 
 namespace engram::memory {
 
@@ -32,8 +33,6 @@ enum class PageKind : uint8_t { kHugetlb1G, kHugetlb2M, kTransparent, kSmall };
 const char* page_kind_name(PageKind kind);  // "2 MiB hugetlb"
 
 inline constexpr double kHugeShareWanted = 0.9;
-// The driver fails on registrations of 512 GiB and stalls others while it registers.
-inline constexpr int64_t kPinSegment = int64_t{64} << 30;
 
 struct ArenaOptions {
   HugePages huge = HugePages::kAuto;
@@ -80,14 +79,16 @@ class TableMemory {
   int copies() const;
   uint8_t* copy(int index) const;
   int copy_node(int index) const;  // -1: not bound to one node
+  PageKind copy_pages(int index) const;
+  double copy_huge_share(int index) const;  // 0..1, when it was allocated
   // The copy on the node the calling thread runs on now.
   const uint8_t* local() const;
 
   // A memfd of the copy, -1 unless shareable. Others may map it for reading only and cannot change
   // its size: it is sealed. Stays this object's.
   int descriptor(int index) const;
-  // Bytes of the memfd: bytes() rounded up to pages.
-  int64_t mapped_bytes() const;
+  // Bytes of that memfd: bytes() rounded up to pages.
+  int64_t mapped_bytes(int index) const;
 
   // The loader calls it for each range it has filled in copy 0, once: copies it to the other
   // copies and pins it if the options say so. REQUIRES: offset and the range's end are multiples of

@@ -349,9 +349,12 @@ Result<std::string> encode_table_header(const TableHeader& header) {
   return serialise(header);
 }
 
+bool begins_table_file(std::span<const uint8_t> bytes) {
+  return bytes.size() >= sizeof(kMagic) && std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) == 0;
+}
+
 Result<TableHeader> decode_table_header(std::span<const uint8_t> in, const std::string& name) {
-  if (in.size() < static_cast<size_t>(kTableBlock) ||
-      std::memcmp(in.data(), kMagic, sizeof(kMagic)) != 0) {
+  if (in.size() < static_cast<size_t>(kTableBlock) || !begins_table_file(in)) {
     return invalid_argument(
         name + ": is not a table file: expected a header of 4096 bytes that begins with ENGRTBL");
   }

@@ -81,6 +81,9 @@ Result<std::string> encode_table_header(const TableHeader& header);
 // bytes again.
 Result<TableHeader> decode_table_header(std::span<const uint8_t> bytes, const std::string& name);
 
+// Whether a file that begins with these bytes says it is a table file.
+bool begins_table_file(std::span<const uint8_t> bytes);
+
 // The checksums at the end of the file: u64 each, zeros up to a multiple of 4096. The header's
 // checksums_hash is the XXH3-64 of these bytes.
 std::string encode_checksums(std::span<const uint64_t> checksums);

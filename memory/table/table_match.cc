@@ -1,5 +1,6 @@
+#include "memory/table/table_match.h"
+
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "memory/table/table_set.h"
@@ -49,12 +50,13 @@ std::string hex(const std::array<uint8_t, 32>& bytes) {
 
 }  // namespace
 
-Status check_table_file(
-    const TableFile& file,
+Status check_table_header(
+    const std::string& where,
+    const TableHeader& header,
     const TableGeometry& wanted,
     const std::array<uint8_t, 32>& token_map_sha256) {
-  const TableGeometry& g = file.header().geometry;
-  Match match(file.path());
+  const TableGeometry& g = header.geometry;
+  Match match(where);
   match.number("layer", g.layer, wanted.layer);
   match.text("mix", mix_name(g.mix), mix_name(wanted.mix));
   match.text("boundary", boundary_name(g.boundary), boundary_name(wanted.boundary));
@@ -68,8 +70,15 @@ Status check_table_file(
   match.list("offsets", g.offsets, wanted.offsets);
   match.number("row_width", g.row_width, wanted.row_width);
   match.number("rows", g.rows, wanted.rows);
-  match.text("token-map SHA-256", hex(file.header().token_map_sha256), hex(token_map_sha256));
+  match.text("token-map SHA-256", hex(header.token_map_sha256), hex(token_map_sha256));
   return match.status();
+}
+
+Status check_table_file(
+    const TableFile& file,
+    const TableGeometry& wanted,
+    const std::array<uint8_t, 32>& token_map_sha256) {
+  return check_table_header(file.path(), file.header(), wanted, token_map_sha256);
 }
 
 }  // namespace engram::memory

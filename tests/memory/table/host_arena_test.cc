@@ -75,7 +75,7 @@ TEST_CASE("table memory is aligned, zeroed, writable, and says what it is", "[ar
         REQUIRE(memory.ok());
         const TableMemory& table = memory.value();
         CHECK(table.bytes() == bytes);
-        CHECK(table.mapped_bytes() >= bytes);
+        CHECK(table.mapped_bytes(0) >= bytes);
         CHECK(table.copies() == 1);
         CHECK(table.local() == table.data());
         CHECK(reinterpret_cast<int64_t>(table.data()) % kHugePage == 0);
@@ -196,7 +196,7 @@ TEST_CASE("a memfd is sealed against writers and resizing", "[arena]") {
     Result<TableMemory> memory = allocate(4 * kHugePage, options);
     REQUIRE(memory.ok());
     const int descriptor = memory.value().descriptor(0);
-    const size_t size = static_cast<size_t>(memory.value().mapped_bytes());
+    const size_t size = static_cast<size_t>(memory.value().mapped_bytes(0));
     CHECK(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0) == MAP_FAILED);
     CHECK(ftruncate(descriptor, 0) != 0);
     CHECK(pwrite(descriptor, "x", 1, 0) < 0);
