@@ -27,6 +27,7 @@ int run(int argc, char** argv) {
   add_hash_command(app, &invocation);
   add_convert_command(app, &invocation);
   add_inspect_command(app, &invocation);
+  add_table_command(app, &invocation);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

@@ -388,7 +388,7 @@ TEST_CASE("a daemon that lies is refused", "[table_share]") {
   lie = honest;
   lie.header = header_of(*other.file);
   CHECK_THAT(attach(lie, {good}).message(), Catch::Contains(table.id() + " wanted"));
-  CHECK(open_descriptors() == before + 1);  // the memory of `other`
+  CHECK(open_descriptors() == before + 2);  // file and memory of `other`
 
   constexpr uint32_t kSeed = 77;
   CAPTURE(kSeed);
