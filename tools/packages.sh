@@ -8,7 +8,7 @@ build_packages=(
 )
 test_packages=(
   catch2 libboost-context-dev python3 python3-numpy python3-grpcio python3-protobuf
-  clang-14 clang-format-14 libclang-rt-14-dev libfuzzer-14-dev
+  clang-14 clang-format-14 libclang-rt-14-dev libfuzzer-14-dev fio
 )
 
 # install_packages PACKAGE...: as root or through sudo; says what it installs.

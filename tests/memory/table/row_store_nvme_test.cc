@@ -2,10 +2,11 @@
 // without a cache, with repeats, and on a disk that fails.
 #include "memory/table/row_store_nvme.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
-#include <set>
+#include <thread>
 
 #include "tests/support/faulty_reads.h"
 #include "tests/support/gather_compare.h"
@@ -273,6 +274,33 @@ TEST_CASE("a disk with passing faults loses few tokens and corrupts none", "[row
   CHECK(store->nvme_stats().retries > 100);
   // 5 % of the reads fail and 5 % of their repetitions: each of 18,000 rows with 0.25 %.
   CHECK(failed < 200);
+}
+
+TEST_CASE("statistics may be read while rows are", "[row_store_nvme]") {
+  constexpr uint64_t kSeed = 106;
+  CAPTURE(kSeed);
+  std::mt19937_64 random(kSeed);
+  const tests::TempDirectory directory;
+  const TableGeometry g = tests::small_geometry(RowCodec::kBf16, 64, 20000, kColumns);
+  const auto file =
+      tests::write_synthetic_table(directory.file("table"), g, RowLayout::kInterleaved, 1 << 20);
+  const std::unique_ptr<NvmeRowStore> store = open_store(*file, {.cache_bytes = 100000});
+  std::atomic<bool> stop{false};
+  std::atomic<int64_t> inconsistent{0};
+  std::thread reader([&] {
+    while (!stop) {
+      const NvmeStats stats = store->nvme_stats();
+      if (stats.cache_hits + stats.cache_misses != stats.distinct_rows) ++inconsistent;
+      if (store->stats().rows_read < stats.rows) ++inconsistent;
+    }
+  });
+  for (int round = 0; round < 50; ++round) {
+    const tests::GatherCall call = tests::random_call(g, 30, 0.5, random);
+    CHECK(tests::run_gather(*store, call, DType::kBf16).status.ok());
+  }
+  stop = true;
+  reader.join();
+  CHECK(inconsistent == 0);
 }
 
 TEST_CASE("a part of a table is a table of its own", "[row_store_nvme]") {
