@@ -1,7 +1,5 @@
 #include "memory/table/row_decode.h"
 
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 
 #undef HWY_TARGET_INCLUDE
@@ -14,19 +12,24 @@
 HWY_BEFORE_NAMESPACE();
 namespace engram::memory::HWY_NAMESPACE {
 
-// How far ahead rows are requested: enough lines to keep the core's miss buffers full, few enough
-// to still be in its first cache when their turn comes.
-constexpr int64_t kAheadBytes = 4096;
-constexpr uint64_t kLine = 64;
+// How far ahead rows are requested, into the second-level cache: it takes three times as many
+// requests at a time as the first, which then has the rows from near by. Far enough that decoding
+// never waits, little enough to stay a small part of that cache.
+constexpr int64_t kAheadBytes = 16384;
+constexpr int64_t kLine = 64;
 
-HWY_INLINE void prefetch_bytes(const uint8_t* from, int64_t bytes) {
-  // A row need not begin on a line.
-  const uint64_t begin = reinterpret_cast<uint64_t>(from);
-  const uint64_t end = begin + static_cast<uint64_t>(bytes);
-  for (uint64_t line = begin / kLine * kLine; line < end; line += kLine) {
-    hwy::Prefetch(reinterpret_cast<const uint8_t*>(line));
+// The lines of `bytes` bytes that may begin anywhere. As many requests for every row, the last one
+// perhaps twice: a loop that ends a step earlier for some rows costs more, by the wrong guess.
+struct Lines {
+  int64_t end = 0;   // of the requests at multiples of a line
+  int64_t last = 0;  // offset of the last byte
+
+  explicit Lines(int64_t bytes) : end((bytes + kLine - 1) / kLine * kLine), last(bytes - 1) {}
+  HWY_INLINE void prefetch(const uint8_t* from) const {
+    for (int64_t at = 0; at < end; at += kLine) __builtin_prefetch(from + at, 0, 2);
+    __builtin_prefetch(from + last, 0, 2);
   }
-}
+};
 
 template <RowCodec kCodec, typename T>
 void gather_rows(const RowGather& gather, int64_t rows, int64_t columns) {
@@ -38,12 +41,16 @@ void gather_rows(const RowGather& gather, int64_t rows, int64_t columns) {
   const int64_t scale_bytes = g.scale_bytes();
   const int64_t count = r.tokens * columns;
   const int64_t ahead = std::max<int64_t>(4, kAheadBytes / (value_bytes + scale_bytes));
+  const bool behind = r.place.scales == r.place.values + value_bytes;
+  const bool apart = scale_bytes > 0 && !behind;
+  const Lines value_lines(behind ? value_bytes + scale_bytes : value_bytes);
+  const Lines scale_lines(scale_bytes);
   const auto prefetch = [&](int64_t index) HWY_ATTR {
     const int64_t id = r.ids[index];
     ENGRAM_CHECK(id >= 0);
     ENGRAM_CHECK(id < rows);
-    prefetch_bytes(r.place.values + id * r.place.value_stride, value_bytes);
-    if (scale_bytes > 0) prefetch_bytes(r.place.scales + id * r.place.scale_stride, scale_bytes);
+    value_lines.prefetch(r.place.values + id * r.place.value_stride);
+    if (apart) scale_lines.prefetch(r.place.scales + id * r.place.scale_stride);
   };
   for (int64_t i = 0; i < std::min(ahead, count); ++i) prefetch(i);
   int64_t index = 0;

@@ -25,6 +25,76 @@ HWY_INLINE void store(FloatVec value, Bf16* to) {
   hn::StoreU(round_to_bf16(value), HalfWordTag(), reinterpret_cast<uint16_t*>(to));
 }
 
+// Whether the target has an instruction for f16. Without one, rows take the plain paths below.
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
+constexpr bool kHasF16 = true;
+#else
+constexpr bool kHasF16 = false;
+#endif
+
+// How finite floats become bf16.
+enum class Narrow { kExact, kRound };
+
+// The upper halves of two vectors, one after the other: bf16 of numbers that have no more bits.
+template <Narrow kNarrow>
+HWY_INLINE void store_two(FloatVec low, FloatVec high, Bf16* to) {
+#if HWY_TARGET == HWY_SCALAR
+  store(low, to);
+  store(high, to + 1);
+#else
+  const WordTag du;
+  const hn::Repartition<uint16_t, FloatTag> d16;
+  WordVec words[2] = {hn::BitCast(du, low), hn::BitCast(du, high)};
+  if constexpr (kNarrow == Narrow::kRound) {
+    // To nearest even. A NaN could overflow here, so there must be none.
+    for (WordVec& word : words) {
+      const WordVec odd = hn::And(hn::ShiftRight<16>(word), hn::Set(du, 1u));
+      word = hn::Add(word, hn::Add(odd, hn::Set(du, 0x7fffu)));
+    }
+  }
+  hn::StoreU(
+      hn::ConcatOdd(d16, hn::BitCast(d16, words[1]), hn::BitCast(d16, words[0])), d16,
+      reinterpret_cast<uint16_t*>(to));
+#endif
+}
+template <Narrow kNarrow>
+HWY_INLINE void store_two(FloatVec low, FloatVec high, float* to) {
+  hn::StoreU(low, FloatTag(), to);
+  hn::StoreU(high, FloatTag(), to + kFloatLanes);
+}
+
+// e4m3 / 256, exact: its bits, moved to the place of f16's, whose exponent has a bias that is 8
+// larger. Subnormal codes become subnormal f16, which costs nothing here. NaN codes come out as
+// numbers: see has_nan_code().
+HWY_INLINE FloatVec widen_e4m3_over_256(const uint8_t* from) {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
+  const hn::Rebind<int8_t, FloatTag> d8;
+  const hn::Rebind<int16_t, FloatTag> d16;
+  const hn::Rebind<hwy::float16_t, FloatTag> dh;
+  const auto code = hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(from)));
+  // Sign extension leaves copies of the sign above; all but the first go.
+  const auto half = hn::And(hn::ShiftLeft<7>(code), hn::Set(d16, static_cast<int16_t>(0xbfff)));
+  return hn::PromoteTo(FloatTag(), hn::BitCast(dh, half));
+#else
+  return hn::Mul(widen_e4m3(from), hn::Set(FloatTag(), 0x1p-8f));
+#endif
+}
+
+// Whether one of `count` e4m3 codes is NaN.
+HWY_INLINE bool has_nan_code(const uint8_t* from, int64_t count) {
+  const hn::CappedTag<uint8_t, 64> d;
+  constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<uint8_t, 64>()));
+  const auto magnitude = hn::Set(d, uint8_t{0x7f});
+  auto most = hn::Zero(d);
+  int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    most = hn::Max(most, hn::And(hn::LoadU(d, from + i), magnitude));
+  }
+  bool found = !hn::AllFalse(d, hn::Eq(most, magnitude));
+  for (; i < count; ++i) found |= (from[i] & 0x7f) == 0x7f;
+  return found;
+}
+
 // Elements [i, i + kFloatLanes) of a row.
 struct FromBf16 {
   static constexpr int64_t kBytes = 2;
@@ -114,36 +184,83 @@ HWY_INLINE void copy_row(const uint8_t* from, int64_t bytes, uint8_t* to) {
   if (i < bytes) hn::StoreU(hn::LoadU(d, from + bytes - kStep), d, to + bytes - kStep);
 }
 
-// e4m3 values in blocks of 32 with a power of two each.
+// e4m3 values of one block of 32 with a power of two.
+template <typename T>
+HWY_INLINE void scale_block(const uint8_t* from, uint32_t code, T* to) {
+  const uint32_t bits = code == 0 ? 0x00400000u : code == 255 ? 0x7fc00000u : code << 23;
+  const FloatVec scale = hn::Set(FloatTag(), std::bit_cast<float>(bits));
+  for (int64_t i = 0; i < 32; i += kFloatLanes) {
+    store(hn::Mul(widen_e4m3(from + i), scale), to + i);
+  }
+}
+
+// Scales from 2^-117 to 2^119: the products are normal floats, and exact in bf16.
+constexpr uint32_t kLeastPlainScale = 10;
+constexpr uint32_t kMostPlainScale = 246;
+
 template <typename T>
 HWY_INLINE void scale_blocks(const uint8_t* from, const uint8_t* scales, int64_t width, T* to) {
-  for (int64_t block = 0; block < width / 32; ++block) {
-    const uint32_t code = scales[block];
-    const uint32_t bits = code == 0 ? 0x00400000u : code == 255 ? 0x7fc00000u : code << 23;
-    const FloatVec scale = hn::Set(FloatTag(), std::bit_cast<float>(bits));
-    for (int64_t i = block * 32; i < block * 32 + 32; i += kFloatLanes) {
-      store(hn::Mul(widen_e4m3(from + i), scale), to + i);
+  const bool plain = kHasF16 && !has_nan_code(from, width);
+  for (int64_t i = 0; i < width; i += 32) {
+    const uint32_t code = *scales++;
+    if (!plain || code < kLeastPlainScale || code > kMostPlainScale) {
+      scale_block(from + i, code, to + i);
+      continue;
+    }
+    const FloatVec scale = hn::Set(FloatTag(), std::bit_cast<float>((code + 8) << 23));
+    for (int64_t k = i; k < i + 32; k += 2 * kFloatLanes) {
+      store_two<Narrow::kExact>(
+          hn::Mul(widen_e4m3_over_256(from + k), scale),
+          hn::Mul(widen_e4m3_over_256(from + k + kFloatLanes), scale), to + k);
     }
   }
+}
+
+// e4m3 values with one scale; as convert_row() does it, but two vectors at a time.
+template <typename T>
+HWY_INLINE void scale_row(const uint8_t* from, int64_t width, float factor, T* to) {
+  int64_t i = 0;
+  if (kHasF16 && factor <= 0x1p100f && !has_nan_code(from, width)) {
+    const FloatVec scale = hn::Set(FloatTag(), 256.f * factor);
+    for (; i + 2 * kFloatLanes <= width; i += 2 * kFloatLanes) {
+      store_two<Narrow::kRound>(
+          hn::Mul(widen_e4m3_over_256(from + i), scale),
+          hn::Mul(widen_e4m3_over_256(from + i + kFloatLanes), scale), to + i);
+    }
+  }
+  convert_row<FromE4m3>(from + i, width - i, ScaledBy{factor}, to + i);
 }
 
 HWY_INLINE float load_half(const uint8_t* from) {
   uint16_t bits = 0;
   std::memcpy(&bits, from, 2);
-  if ((bits & 0x7c00) == 0x7c00) return half_to_float({bits});
-  const float magnitude = std::bit_cast<float>((bits & 0x7fffu) << 13) * 0x1p112f;
-  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
+  const hn::FixedTag<float, 4> d;
+  const hn::Rebind<hwy::float16_t, decltype(d)> dh;
+  const hn::Rebind<uint16_t, decltype(d)> d16;
+  return hn::GetLane(hn::PromoteTo(d, hn::BitCast(dh, hn::Set(d16, bits))));
+#else
+  return half_to_float({bits});
+#endif
 }
 
-// Integers in groups with an f16 scale each.
+// Integers in groups with an f16 scale each; a group is a multiple of 16.
 template <typename From, typename T>
 HWY_INLINE void scale_groups(
     const uint8_t* from, const uint8_t* scales, int64_t width, int64_t group, T* to) {
   for (int64_t begin = 0; begin < width; begin += group, scales += 2) {
-    const FloatVec scale = hn::Set(FloatTag(), load_half(scales));
-    for (int64_t i = begin; i < begin + group; i += kFloatLanes) {
-      store(hn::Mul(From::load(from, i), scale), to + i);
+    const float factor = load_half(scales);
+    const FloatVec scale = hn::Set(FloatTag(), factor);
+    const int64_t end = begin + group;
+    int64_t i = begin;
+    if (factor - factor == 0.f) {  // finite
+      for (; i + 2 * kFloatLanes <= end; i += 2 * kFloatLanes) {
+        store_two<Narrow::kRound>(
+            hn::Mul(From::load(from, i), scale), hn::Mul(From::load(from, i + kFloatLanes), scale),
+            to + i);
+      }
     }
+    for (; i < end; i += kFloatLanes) store(hn::Mul(From::load(from, i), scale), to + i);
   }
 }
 
@@ -164,7 +281,7 @@ HWY_INLINE void decode_one(
   } else if constexpr (kCodec == RowCodec::kF8Ue8m0) {
     scale_blocks(values, scales, width, to);
   } else if constexpr (kCodec == RowCodec::kF8Tensor) {
-    convert_row<FromE4m3>(values, width, ScaledBy{g.tensor_scale}, to);
+    scale_row(values, width, g.tensor_scale, to);
   } else if constexpr (kCodec == RowCodec::kInt8) {
     scale_groups<FromInt8>(values, scales, width, g.group, to);
   } else {
