@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/hash_constants.h"
 #include "engine/model/ngram.h"
+#include "engine/model/table_source.h"
 #include "engine/model/tokenizer.h"
 #include "tools/command.h"
 
@@ -30,10 +30,11 @@ int complain(const memory::Status& status) {
 
 // Rows of every position, by layer: [layer][position][column].
 std::map<int, std::vector<std::vector<int64_t>>> hash_all(
-    const engine::HashOnly& hash, const std::vector<int32_t>& canonical) {
+    const engine::TableSources& sources, const std::vector<int32_t>& canonical) {
   std::map<int, std::vector<std::vector<int64_t>>> rows;
   const int64_t count = static_cast<int64_t>(canonical.size());
-  for (const memory::TableGeometry& geometry : hash.geometries) {
+  for (const engine::TableSource& table : sources.tables) {
+    const memory::TableGeometry& geometry = table.geometry;
     const size_t columns = static_cast<size_t>(geometry.columns());
     std::vector<int64_t> flat(canonical.size() * columns);
     engine::hash_rows(geometry, canonical, 0, count, flat.data());
@@ -46,21 +47,23 @@ std::map<int, std::vector<std::vector<int64_t>>> hash_all(
   return rows;
 }
 
+// tokenizer: null when the directory has none that is known, which only --ids can do without.
 int read_raw_ids(
-    const HashArguments& a, const engine::Tokenizer& tokenizer, std::vector<int32_t>* raw) {
+    const HashArguments& a, const engine::Tokenizer* tokenizer, std::vector<int32_t>* raw) {
   if (a.ids.empty()) {
-    *raw = tokenizer.encode(a.text == "-" ? read_input() : a.text, !a.no_special);
+    *raw = tokenizer->encode(a.text == "-" ? read_input() : a.text, !a.no_special);
     return kDone;
   }
   std::vector<uint32_t> ids;
   if (!parse_ids(a.ids, &ids)) {
     return report_usage("--ids: expected ids such as 5,7,11, got " + a.ids);
   }
+  const int64_t size = tokenizer != nullptr ? tokenizer->size() : int64_t{1} << 31;
   for (const uint32_t id : ids) {
-    if (int64_t{id} >= tokenizer.size()) {
+    if (int64_t{id} >= size) {
       std::fprintf(
           stderr, "engram: --ids: %u is outside the tokenizer's %lld ids\n", id,
-          static_cast<long long>(tokenizer.size()));
+          static_cast<long long>(size));
       return kFailed;
     }
     raw->push_back(static_cast<int32_t>(id));
@@ -69,12 +72,13 @@ int read_raw_ids(
 }
 
 int hash(const HashArguments& a) {
-  const auto tokenizer = engine::load_tokenizer(a.model);
-  if (!tokenizer.ok()) return complain(tokenizer.status());
+  const auto loaded_tokenizer = engine::load_tokenizer(a.model);
+  if (!loaded_tokenizer.ok() && a.ids.empty()) return complain(loaded_tokenizer.status());
+  const engine::Tokenizer* tokenizer =
+      loaded_tokenizer.ok() ? loaded_tokenizer.value().get() : nullptr;
   std::vector<int32_t> raw;
-  if (const int code = read_raw_ids(a, *tokenizer.value(), &raw); code != kDone) return code;
-  const memory::Result<engine::HashOnly> loaded =
-      engine::load_hash_only(a.model, tokenizer.value()->size());
+  if (const int code = read_raw_ids(a, tokenizer, &raw); code != kDone) return code;
+  const memory::Result<engine::TableSources> loaded = engine::open_table_sources(a.model);
   if (!loaded.ok()) return complain(loaded.status());
   std::vector<int32_t> canonical;
   for (const int32_t id : raw) canonical.push_back(loaded.value().token_map.of(id));
@@ -87,8 +91,9 @@ int hash(const HashArguments& a) {
     return kDone;
   }
   for (size_t t = 0; t < raw.size(); ++t) {
-    const std::string piece = nlohmann::json(std::string(tokenizer.value()->token_bytes(raw[t])))
-                                  .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    const std::string bytes(tokenizer != nullptr ? tokenizer->token_bytes(raw[t]) : "");
+    const std::string piece =
+        nlohmann::json(bytes).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     std::printf("position %zu  id %d  canonical %d  %s\n", t, raw[t], canonical[t], piece.c_str());
     for (const auto& [layer, of_layer] : rows) {
       std::printf("  layer %d ", layer);
@@ -103,7 +108,10 @@ int hash(const HashArguments& a) {
 
 void add_hash_command(CLI::App& app, Invocation* invocation) {
   CLI::App* command = app.add_subcommand(
-      "hash", "Canonical ids and table rows of a text, offline, from a checkpoint's directory");
+      "hash",
+      "Canonical ids and table rows of a text, offline, from a checkpoint's directory of any "
+      "layout "
+      "that `engram convert` reads");
   auto a = std::make_shared<HashArguments>();
   command->add_option("--model", a->model, "Directory of the checkpoint")->required();
   CLI::Option* ids = command->add_option("--ids", a->ids, "Token ids: 5,7,11");

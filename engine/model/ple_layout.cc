@@ -2,7 +2,7 @@
 // one scale for the whole table; hash constants are stored.
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <set>
 
 #include "engine/model/hash_families.h"
 #include "engine/model/stored_tensors.h"
@@ -43,6 +43,9 @@ void read_fields(JsonFields* fields, PleHash* hash, int64_t* shards) {
   for (const int layer : one_based) hash->layers.push_back(layer - 1);
   const int64_t columns = (hash->max_ngram - 1) * int64_t{hash->heads};
   if (hash->layers.empty()) fields->reject("ple_layer_ids", "at least one layer");
+  if (std::set<int>(one_based.begin(), one_based.end()).size() != one_based.size()) {
+    fields->reject("ple_layer_ids", "every layer once");
+  }
   if (columns * static_cast<int64_t>(hash->layers.size()) > kMaxSourceColumns) {
     fields->reject("heads_per_ngram", "at most 16384 columns in all layers");
   }

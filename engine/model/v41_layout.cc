@@ -1,6 +1,8 @@
 // DeepSeek-V4.1: one table per Engram layer, fp8 rows with ue8m0 scales; neither hash constants nor
 // token map are stored. The fields are in text_config, or at the top of the reference's own
 // config.json.
+#include <set>
+
 #include "engine/model/hash_families.h"
 #include "engine/model/table_layout.h"
 
@@ -38,6 +40,9 @@ void read_fields(JsonFields* fields, EngramConfig* e, std::vector<int64_t>* rows
   e->vocab_size.assign(static_cast<size_t>(e->max_ngram_size - 1), per_head);
   if (e->layer_ids.empty() || rows->size() != e->layer_ids.size()) {
     fields->reject(kRowCounts, "one count for each of engram_layer_ids, of which there is one");
+  }
+  if (std::set<int>(e->layer_ids.begin(), e->layer_ids.end()).size() != e->layer_ids.size()) {
+    fields->reject("engram_layer_ids", "every layer once");
   }
   if (e->columns() * static_cast<int64_t>(e->layer_ids.size()) > kMaxSourceColumns) {
     fields->reject("engram_n_heads", "at most 16384 columns in all layers");

@@ -1,6 +1,7 @@
 #include "tests/support/edited_checkpoint.h"
 
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -17,7 +18,14 @@ std::string file_bytes(const std::string& path) {
 EditedCheckpoint EditedCheckpoint::read(const std::string& directory) {
   EditedCheckpoint checkpoint;
   checkpoint.config = json::parse(file_bytes(directory + "/config.json"));
-  const std::string file = file_bytes(directory + "/model.safetensors");
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() == ".safetensors") checkpoint.add_tensors(entry.path().string());
+  }
+  return checkpoint;
+}
+
+void EditedCheckpoint::add_tensors(const std::string& path) {
+  const std::string file = file_bytes(path);
   uint64_t length = 0;
   std::memcpy(&length, file.data(), 8);
   const json header = json::parse(file.substr(8, length));
@@ -25,11 +33,10 @@ EditedCheckpoint EditedCheckpoint::read(const std::string& directory) {
     if (name == "__metadata__") continue;
     const size_t begin = entry["data_offsets"][0].get<size_t>();
     const size_t end = entry["data_offsets"][1].get<size_t>();
-    checkpoint.tensors[name] = {
+    tensors[name] = {
         entry["dtype"].get<std::string>(), entry["shape"].get<std::vector<int64_t>>(),
         file.substr(8 + length + begin, end - begin)};
   }
-  return checkpoint;
 }
 
 std::string safetensors_bytes(const std::map<std::string, StoredTensor>& tensors) {

@@ -32,9 +32,10 @@ struct EditedCheckpoint {
   nlohmann::json config;
   std::map<std::string, StoredTensor> tensors;
 
-  // Reads config.json and the tensors of one safetensors file.
+  // Reads config.json and the tensors of all safetensors files.
   static EditedCheckpoint read(const std::string& directory);
-  // Writes both; the tensors one after the other, in order of their names.
+  void add_tensors(const std::string& path);
+  // Writes both; the tensors as model.safetensors, in order of their names.
   void write(const std::string& directory) const;
 
   StoredTensor& at(const std::string& name) { return tensors.at(name); }

@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "reference"), HERE]
 
 from make_checkpoint import SHAPES, make  # noqa: E402
+from make_table_checkpoints import MAKERS  # noqa: E402
 from shapes import SHAPES as MORE_SHAPES  # noqa: E402
 from tensor_file import read_safetensors, widen, write_safetensors  # noqa: E402
 
@@ -69,7 +70,9 @@ def main():
         check(name, make_once(root, name, lambda to: make(shapes[name], to, seed=1)))
     for name, (source, dtype, numpy_type) in WIDENED.items():
         make_once(root, name, lambda to: convert(os.path.join(root, source), to, dtype, numpy_type))
-    print(f"{root}: {len(NAMES) + len(WIDENED)} checkpoints")
+    for name, build in MAKERS.items():
+        make_once(root, name, build)
+    print(f"{root}: {len(NAMES) + len(WIDENED) + len(MAKERS)} checkpoints")
 
 
 if __name__ == "__main__":

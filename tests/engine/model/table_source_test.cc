@@ -3,16 +3,22 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "engine/model/hash_constants.h"
+#include "memory/base/sha256.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/edited_checkpoint.h"
+#include "tests/support/temp_directory.h"
 
 namespace engram::engine {
 namespace {
 
 using memory::RowCodec;
+using nlohmann::json;
 
 // Ranges that begin and end anywhere give what the whole gives.
 std::string read_all(const TableSources& sources, const TableSource& table, bool scales) {
@@ -70,6 +76,130 @@ TEST_CASE("tables of an EngramForCausalLM checkpoint are found", "[table_source]
       CHECK(read_all(sources, table, true) == tensor_bytes(sources.files, name + "scale"));
     }
   }
+}
+
+std::string hex_sha256(const std::string& bytes) {
+  std::string text;
+  for (const uint8_t byte : memory::sha256(bytes.data(), static_cast<int64_t>(bytes.size()))) {
+    const char* digits = "0123456789abcdef";
+    text += {digits[byte >> 4], digits[byte & 15]};
+  }
+  return text;
+}
+
+// What make_table_checkpoints.py says of a table.
+void check_table(const TableSources& sources, const TableSource& table, const json& all) {
+  const memory::TableGeometry& g = table.geometry;
+  const auto expected = std::find_if(
+      all["tables"].begin(), all["tables"].end(),
+      [&](const json& t) { return t["layer"] == g.layer; });
+  REQUIRE(expected != all["tables"].end());
+  const json& t = *expected;
+  CHECK(g.rows == t["rows"]);
+  CHECK(g.row_width == t["row_width"]);
+  CHECK(std::string(row_codec_name(g.codec)) == t["codec"]);
+  CHECK(json(g.moduli) == t["moduli"]);
+  CHECK(json(g.multipliers) == t["multipliers"]);
+  CHECK(g.tensor_scale == t.value("tensor_scale", 1.f));
+  CHECK(hex_sha256(read_all(sources, table, false)) == t["values_sha256"]);
+  if (t["scales_sha256"].is_null()) {
+    CHECK(table.scales.empty());
+  } else {
+    CHECK(hex_sha256(read_all(sources, table, true)) == t["scales_sha256"]);
+  }
+  const std::vector<int32_t> raw = all["ids"];
+  std::vector<int32_t> ids;
+  for (const int32_t id : raw) ids.push_back(sources.token_map.of(id));
+  CHECK(json(ids) == all["hashed_ids"]);
+  const size_t columns = g.moduli.size();
+  std::vector<int64_t> rows(ids.size() * columns);
+  hash_rows(g, ids, 0, static_cast<int64_t>(ids.size()), rows.data());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    CAPTURE(i);
+    const auto begin = rows.begin() + static_cast<int64_t>(i * columns);
+    CHECK(
+        json(std::vector<int64_t>(begin, begin + static_cast<int64_t>(columns))) ==
+        t["row_ids"][i]);
+  }
+}
+
+TEST_CASE("tables of the published layouts are found, with their hashes", "[table_source]") {
+  for (const char* name :
+       {"layout-engram-moe", "layout-v41", "layout-v41-flat", "layout-qwen", "layout-qwen-fp8",
+        "layout-longcat", "layout-longcat-f32", "layout-peft", "layout-peft-raw"}) {
+    CAPTURE(name);
+    const std::string directory = tests::checkpoint_directory(name);
+    const json expected = json::parse(tests::file_bytes(directory + "/expected.json"));
+    const auto opened = open_table_sources(directory);
+    REQUIRE(opened.status().message() == "");
+    const TableSources& sources = opened.value();
+    CHECK(sources.layout == expected["layout"]);
+    REQUIRE(sources.tables.size() == expected["tables"].size());
+    for (size_t i = 0; i < sources.tables.size(); ++i) {
+      CHECK((i == 0 || sources.tables[i - 1].geometry.layer < sources.tables[i].geometry.layer));
+      check_table(sources, sources.tables[i], expected);
+    }
+  }
+}
+
+TEST_CASE("a dead token of DeepSeek-V4.1 reads as pads", "[table_source]") {
+  const auto opened = open_table_sources(tests::checkpoint_directory("layout-v41"));
+  REQUIRE(opened.ok());
+  const memory::TableGeometry& g = opened.value().tables[0].geometry;
+  CHECK(g.boundary == memory::Boundary::kDeadLatch);
+  const size_t columns = g.moduli.size();
+  std::vector<int64_t> dead(columns);
+  std::vector<int64_t> start(columns);
+  hash_rows(g, std::vector<int32_t>{5, 6, -1}, 2, 3, dead.data());
+  hash_rows(g, std::vector<int32_t>{opened.value().token_map.pad}, 0, 1, start.data());
+  CHECK(dead == start);
+}
+
+TEST_CASE("an adapter without its tokenizer says what is needed", "[table_source]") {
+  const tests::TempDirectory directory;
+  const std::string source = tests::checkpoint_directory("layout-peft");
+  std::filesystem::copy(source + "/config.json", directory.file("config.json"));
+  const auto opened = open_table_sources(directory.path());
+  CHECK(opened.status().code() == memory::Code::kNotFound);
+  CHECK_THAT(opened.status().message(), Catch::Contains("copy it from the base model"));
+}
+
+TEST_CASE("directories of no known layout are refused", "[table_source]") {
+  const tests::TempDirectory directory;
+  CHECK(open_table_sources(directory.path()).status().code() == memory::Code::kNotFound);
+  directory.write("config.json", "[]");
+  CHECK_THAT(
+      open_table_sources(directory.path()).status().message(),
+      Catch::Contains("expected an object"));
+  directory.write("config.json", "{\"architectures\": [\"LlamaForCausalLM\"]}");
+  CHECK_THAT(
+      open_table_sources(directory.path()).status().message(),
+      Catch::Contains("no layout known here (engram-peft, Qwen4-Exp, LongCat-Flash"));
+}
+
+TEST_CASE("a shard that is not there is named", "[table_source]") {
+  const tests::TempDirectory directory;
+  const std::string copy = directory.file("copy");
+  std::filesystem::copy(tests::checkpoint_directory("layout-qwen"), copy);
+  std::filesystem::remove(copy + "/model-00002-of-00003.safetensors");
+  const auto opened = open_table_sources(copy);
+  CHECK(opened.status().code() == memory::Code::kNotFound);
+  CHECK_THAT(opened.status().message(), Catch::Contains("model-00002-of-00003.safetensors"));
+}
+
+TEST_CASE("a file that becomes shorter is data loss", "[table_source]") {
+  const tests::TempDirectory directory;
+  const std::string copy = directory.file("copy");
+  std::filesystem::copy(tests::checkpoint_directory("layout-longcat"), copy);
+  const auto opened = open_table_sources(copy);
+  REQUIRE(opened.ok());
+  std::filesystem::resize_file(copy + "/model.safetensors", 3000);
+  const TableSource& table = opened.value().tables[0];
+  std::string bytes(static_cast<size_t>(table.geometry.rows * table.geometry.value_bytes()), '\0');
+  const memory::Status status =
+      read_values(opened.value(), table, 0, table.geometry.rows, bytes.data());
+  CHECK(status.code() == memory::Code::kDataLoss);
+  CHECK_THAT(status.message(), Catch::Contains("model.safetensors"));
 }
 
 }  // namespace

@@ -62,6 +62,38 @@ TEST_CASE("tensors of one file are found and read", "[safetensors]") {
   CHECK(files.find("none")->bytes == 0);
 }
 
+TEST_CASE("every dtype of published checkpoints has its size", "[safetensors]") {
+  struct Case {
+    std::string dtype;
+    int64_t bytes;
+    std::string name;
+  };
+  const Case cases[] = {
+      {"F64", 8, "f64"},         {"F32", 4, "f32"},         {"F16", 2, "f16"},
+      {"BF16", 2, "bf16"},       {"F8_E4M3", 1, "f8_e4m3"}, {"F8_E5M2", 1, "f8_e5m2"},
+      {"F8_E8M0", 1, "f8_e8m0"}, {"I64", 8, "i64"},         {"I32", 4, "i32"},
+      {"I16", 2, "i16"},         {"I8", 1, "i8"},           {"U64", 8, "u64"},
+      {"U32", 4, "u32"},         {"U16", 2, "u16"},         {"U8", 1, "u8"},
+      {"BOOL", 1, "bool"},
+  };
+  TempDirectory directory;
+  for (const Case& c : cases) {
+    CAPTURE(c.dtype);
+    const std::string end = std::to_string(3 * c.bytes);
+    directory.write(
+        "other.safetensors",
+        safetensors(
+            R"({"x":{"dtype":")" + c.dtype + R"(","shape":[3],"data_offsets":[0,)" + end + "]}}",
+            std::string(static_cast<size_t>(3 * c.bytes), '.')));
+    const auto opened = TensorFiles::open_file(directory.path(), "other.safetensors");
+    REQUIRE(opened.ok());
+    CHECK(opened.value().find("x")->bytes == 3 * c.bytes);
+    CHECK(dtype_name(opened.value().find("x")->dtype) == c.name);
+  }
+  const Status none = TensorFiles::open_file(directory.path(), "none.safetensors").status();
+  CHECK(none.code() == Code::kNotFound);
+}
+
 TEST_CASE("a file cut short after opening is data loss", "[safetensors]") {
   TempDirectory directory;
   directory.write("model.safetensors", safetensors(kGood, "aAbBcC01234567z"));
