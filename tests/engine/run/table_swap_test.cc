@@ -192,7 +192,7 @@ TEST_CASE("swap: back and forth under load, by two at a time", "[swap]") {
       }
     });
   }
-  for (int round = 0; round < 3; ++round) {
+  for (int round = 0; round < 3 || swaps < 2; ++round) {  // a slow machine may swap once a round
     for (const RequestResult& result : tests::run_all(*engine, requests)) {
       CHECK(result.status.ok());
       CHECK_FALSE(result.usage.table_versions.empty());
