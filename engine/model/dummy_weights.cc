@@ -127,7 +127,22 @@ TokenMap make_token_map(const ModelConfig& config) {
   return map;
 }
 
+void add_tables(const ModelConfig& config, Weights* weights) {
+  if (config.engram.layer_ids.empty()) return;
+  weights->token_map = make_token_map(config);
+  for (const memory::TableGeometry& g :
+       derive_geometries(config.engram, memory::RowCodec::kBf16, weights->token_map.pad)) {
+    weights->tables.push_back(std::make_shared<DummyTable>(g));
+  }
+}
+
 }  // namespace
+
+memory::TableRequest dummy_table_request(const ModelConfig& config) {
+  Weights weights;
+  add_tables(config, &weights);
+  return table_request(weights);
+}
 
 Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& device, Ops& ops) {
   Weights weights;
@@ -143,13 +158,7 @@ Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& de
     }
   }
   upload_vectors(pieces, vectors, device);
-  if (!config.engram.layer_ids.empty()) {
-    weights.token_map = make_token_map(config);
-    for (const memory::TableGeometry& g :
-         derive_geometries(config.engram, memory::RowCodec::kBf16, weights.token_map.pad)) {
-      weights.tables.push_back(std::make_shared<DummyTable>(g));
-    }
-  }
+  add_tables(config, &weights);
   return weights;
 }
 

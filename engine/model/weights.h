@@ -85,5 +85,7 @@ memory::Result<Weights> load_weights(
 // that keeps activations in range, the same in every run. Table rows are bf16.
 memory::Result<Weights> make_dummy_weights(
     const ModelConfig& config, memory::Device& device, Ops& ops);
+// Their tables alone, as table_request() of the weights describes them.
+memory::TableRequest dummy_table_request(const ModelConfig& config);
 
 }  // namespace engram::engine

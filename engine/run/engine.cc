@@ -50,6 +50,7 @@ Status check_options(const EngineOptions& o) {
   ENGRAM_RETURN_IF_ERROR(
       check_range("--max-queued-requests", o.max_queued_requests, 0, int64_t{1} << 30));
   ENGRAM_RETURN_IF_ERROR(check_range("--threads", o.threads, 0, 4096));
+  ENGRAM_RETURN_IF_ERROR(check_range("--verify-rows", o.verify_rows, 0, 1000000000));
   if (o.max_num_batched_tokens < o.max_num_seqs) {
     return memory::invalid_argument(
         "--max-num-batched-tokens " + std::to_string(o.max_num_batched_tokens) +
@@ -167,6 +168,7 @@ Status open_tables(EngineParts& parts) {
   Result<std::unique_ptr<memory::TableSet>> tables = memory::TableSet::open(request);
   if (!tables.ok()) return tables.status();
   parts.tables = std::move(tables).value();
+  for (const std::string& line : parts.tables->placement_lines()) spdlog::info("{}", line);
   if (o.wrap_table_for_test) {
     for (std::unique_ptr<memory::RowStore>& store : parts.tables->stores_for_test()) {
       store = o.wrap_table_for_test(std::move(store));

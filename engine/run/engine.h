@@ -151,6 +151,9 @@ struct EngineStats {
   int64_t hash_ns = 0;
   int64_t row_retries = 0;  // sequences whose step was run again because a row was missing
   int64_t table_swaps = 0;
+  int64_t rows_verified = 0;    // lookups that were done again (verify_rows)
+  int64_t rows_wrong = 0;       // of those: not what the source says
+  int64_t rows_unverified = 0;  // chosen, but their source could not be read in time
   std::vector<Layer> layers;
   std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
   std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
@@ -237,6 +240,10 @@ struct EngineOptions {
   // it costs; the outputs are then those of another model).
   std::string ngram_fetch = "prefetch";
   memory::TableSetOptions tables;  // where they come from, and the memory they lie in
+  // Verify mode: so many live lookups per second are done again from the token ids and the source
+  // of the table, beside the engine. Requests that used a wrong row end with DATA_LOSS, and so do
+  // later ones that need it, until the tables are swapped. 0: none.
+  int64_t verify_rows = 0;
   // Tests put a store that fails in front of each table.
   std::function<std::unique_ptr<memory::RowStore>(std::unique_ptr<memory::RowStore>)>
       wrap_table_for_test;

@@ -34,7 +34,6 @@ struct LiveRequest {
   std::vector<PositionLogprobs> prompt_logprobs;
   int64_t choices_left = 0;
   bool started = false;  // some of it was in a step
-  int64_t tables = 0;    // number of the tables that its last step used
   memory::Status error;  // what went wrong in this step
 
   Usage usage;

@@ -50,8 +50,10 @@ EngineLoop::EngineLoop(std::unique_ptr<EngineParts> parts)
           parts_->options.max_queued_requests > 0 ? parts_->options.max_queued_requests
                                                   : 4 * parts_->options.max_num_seqs),
       tables_(parts_->tables),
-      scheduler_(scheduler_limits(parts_->options), *parts_->pool),
-      thread_([this] { loop(); }) {}
+      scheduler_(scheduler_limits(parts_->options), *parts_->pool) {
+  start_verifier();
+  thread_ = std::thread([this] { loop(); });
+}
 
 EngineLoop::~EngineLoop() {
   {
@@ -60,6 +62,8 @@ EngineLoop::~EngineLoop() {
     work_.notify_one();
   }
   thread_.join();
+  // Gathers of the side stream still know the verifier, and it knows this object.
+  parts_->prefetch->use_verifier(nullptr);
 }
 
 Status EngineLoop::submit(Request request) {
@@ -117,6 +121,7 @@ void EngineLoop::loop() {
   use_tables(parts_->tables->version());
   std::vector<std::pair<std::string, Code>> aborts;
   while (wait_for_work(&aborts)) {
+    take_bad_rows();
     take_swap();
     for (const auto& [id, code] : aborts) {
       const auto found = by_id_.find(id);
@@ -145,7 +150,8 @@ bool EngineLoop::wait_for_work(std::vector<std::pair<std::string, Code>>* aborts
   {
     std::unique_lock<std::mutex> lock(mu_);
     const auto something = [this] {
-      return stopping_ || swap_ != nullptr || !arrivals_.empty() || !aborts_.empty();
+      return stopping_ || swap_ != nullptr || !bad_rows_.empty() || !arrivals_.empty() ||
+             !aborts_.empty();
     };
     if (live_.empty()) work_.wait_for(lock, kHeartbeat, something);
     stop = stopping_;
@@ -293,8 +299,9 @@ void EngineLoop::start_requests(const BatchPlan& plan) {
   const Clock::time_point now = Clock::now();
   for (const PlannedSequence& p : plan.sequences) {
     LiveRequest& live = owner(p.sequence);
-    if (std::exchange(live.tables, tables_number_) != tables_number_ && !tables_version_.empty()) {
-      live.usage.table_versions.push_back(tables_version_);
+    std::vector<std::string>& versions = live.usage.table_versions;
+    if (!tables_version_.empty() && (versions.empty() || versions.back() != tables_version_)) {
+      versions.push_back(tables_version_);
     }
     if (live.started) continue;
     live.started = true;
@@ -502,6 +509,12 @@ void EngineLoop::publish_stats() {
   stats.kv_pages_total = parts_->pool->pages();
   stats.kv_pages_free = parts_->pool->free_pages();
   stats.heartbeat_ns = std::chrono::nanoseconds(Clock::now().time_since_epoch()).count();
+  if (verifier_ != nullptr) {
+    const VerifierStats verified = verifier_->stats();
+    stats.rows_verified = verified.checked;
+    stats.rows_wrong = verified.wrong;
+    stats.rows_unverified = verified.unchecked;
+  }
   const PrefetchStats fetched = parts_->prefetch->stats();
   stats.hash_ns = fetched.hash_ns;
   for (const PrefetchStats::Layer& layer : fetched.layers) {

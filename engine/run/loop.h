@@ -88,6 +88,8 @@ class EngineLoop : public Engine {
   void expire();
   void take_swap();
   void use_tables(const std::string& version);
+  void start_verifier();
+  void take_bad_rows();
 
   void step();
   std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
@@ -128,6 +130,7 @@ class EngineLoop : public Engine {
   PendingSwap* swap_ = nullptr;
   bool swapping_ = false;                     // from opening to releasing
   std::shared_ptr<memory::TableSet> tables_;  // what the engine thread uses
+  std::vector<RowVerifier::Bad> bad_rows_;    // found by the verifier
   std::vector<Arrival> arrivals_;
   std::vector<std::pair<std::string, memory::Code>> aborts_;
   std::set<std::string> live_ids_;
@@ -142,8 +145,8 @@ class EngineLoop : public Engine {
   std::map<uint64_t, std::unique_ptr<LiveRequest>> live_;  // by key
   std::unordered_map<std::string, uint64_t> by_id_;
   std::unordered_map<uint64_t, std::pair<LiveRequest*, Choice*>> by_sequence_;
-  int64_t tables_number_ = 0;  // rises with every change of tables
   std::string tables_version_;
+  int64_t distrusted_ = 0;  // times that cached prefixes became useless through a wrong row
   uint64_t next_key_ = 1;
   uint64_t next_sequence_ = 1;
   EngineStats totals_;  // what no other object counts
@@ -151,6 +154,8 @@ class EngineLoop : public Engine {
   std::vector<double> new_wait_seconds_;
   std::vector<SampleRow> rows_;   // of the step
   std::vector<Sampled> sampled_;  // of the step
+
+  std::unique_ptr<RowVerifier> verifier_;  // null: nothing is verified. Set by the constructor
 
   std::thread thread_;  // last: starts when the rest is there
 };

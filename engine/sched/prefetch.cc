@@ -34,6 +34,11 @@ void poison(const memory::View& staging, int32_t slot) {
       static_cast<uint8_t*>(staging.data) + slot * bytes, kAllOnes, static_cast<size_t>(bytes));
 }
 
+// Of a request's set of rows.
+int64_t row_key(size_t table, int64_t row) {
+  return (static_cast<int64_t>(table) << 48) | row;
+}
+
 int64_t count_distinct(std::vector<int64_t> ids) {
   std::ranges::sort(ids);
   return std::ranges::unique(ids).begin() - ids.begin();
@@ -146,6 +151,8 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   fetch.slots.clear();
   for (std::vector<int64_t>& ids : fetch.row_ids) ids.clear();
   fetch.owners.clear();
+  fetch.chosen.clear();
+  fetch.verified.reset();
   return fetch;
 }
 
@@ -180,10 +187,11 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
       const size_t before = ids.size();
       ids.resize(before + static_cast<size_t>((end - begin) * g.columns()));
       hash_rows(g, known.canonical, begin, end, ids.data() + before);
+      if (!quarantined_.empty()) mark_quarantined(fetch, l, fetch.tokens);
     }
     fetch.tokens += end - begin;
     most -= end - begin;
-    fetch.owners.emplace_back(known.request, end - begin);
+    fetch.owners.push_back({known.request, range.tokens, begin, end - begin});
     begin = end;
   }
 }
@@ -195,7 +203,7 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
   layer->rows += rows;
   layer->bytes += rows * row_bytes(layer->store->geometry());
-  memory::as_cpu(stream).enqueue([&fetch, layer, index, exposed] {
+  memory::as_cpu(stream).enqueue([this, &fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
     Failure& failure = fetch.failures[index];
     failure.tokens.clear();
@@ -206,6 +214,7 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
     for (const int32_t token : failure.tokens) {
       poison(layer->view, fetch.slots[static_cast<size_t>(token)]);
     }
+    if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
     const int64_t ns = ns_since(begin);
     layer->gather_ns += ns;
     fetch.gather_ns += ns;
@@ -214,7 +223,68 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   stream.record(*fetch.gathered[index]);
 }
 
+void Prefetch::choose(Fetch& fetch, size_t table, int64_t token, int column) {
+  int64_t before = token;
+  auto owner = fetch.owners.begin();
+  while (before >= owner->tokens) before -= (owner++)->tokens;
+  const memory::TableGeometry& g = layers_[table]->store->geometry();
+  const int64_t position = owner->begin + before;
+  const int64_t begin = std::max<int64_t>(0, position + 1 - g.max_order());
+  const auto window =
+      owner->text.subspan(static_cast<size_t>(begin), static_cast<size_t>(position + 1 - begin));
+  Chosen& chosen = fetch.chosen.emplace_back();
+  chosen.token = token;
+  chosen.sample = {
+      .table = table,
+      .column = column,
+      .row = fetch.row_ids[table][static_cast<size_t>(token * g.columns() + column)],
+      .window = {window.begin(), window.end()},
+      .request = owner->request,
+      .act = layers_[table]->view.dtype,
+      .staged = {}};
+}
+
+void Prefetch::choose_samples(Fetch& fetch) {
+  if (verifier_ == nullptr) return;
+  int64_t columns = 0;
+  for (const std::unique_ptr<Layer>& layer : layers_) columns += layer->store->geometry().columns();
+  const int64_t lookups = fetch.tokens * columns;
+  const int64_t wanted = verifier_->take(lookups);
+  if (wanted == 0) return;
+  fetch.verifier = verifier_;
+  fetch.verified = verifier_->tables();
+  for (int64_t i = 0; i < wanted; ++i) {
+    int64_t lookup = wanted == lookups ? i : verifier_->below(lookups);
+    const int64_t token = lookup / columns;
+    int64_t column = lookup % columns;
+    size_t table = 0;
+    while (column >= layers_[table]->store->geometry().columns()) {
+      column -= layers_[table++]->store->geometry().columns();
+    }
+    choose(fetch, table, token, static_cast<int>(column));
+  }
+}
+
+// On the gathering stream, with the rows staged.
+void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
+  const Layer& layer = *layers_[index];
+  const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
+  const int64_t bytes = layer.store->geometry().row_width * value_bytes;
+  const std::vector<int32_t>& failed = fetch.failures[index].tokens;
+  for (Chosen& chosen : fetch.chosen) {
+    if (chosen.sample.table != index) continue;
+    if (std::ranges::find(failed, static_cast<int32_t>(chosen.token)) != failed.end()) continue;
+    const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
+    const uint8_t* from = layer.view.as<const uint8_t>() + slot * layer.view.stride * value_bytes +
+                          chosen.sample.column * bytes;
+    chosen.sample.staged.assign(from, from + bytes);
+    fetch.verifier->check(std::move(chosen.sample), fetch.verified);
+    chosen.sample.table = layers_.size();  // moved from
+  }
+}
+
 void Prefetch::enqueue(Fetch& fetch) {
+  choose_samples(fetch);
   for (const size_t index : order_) enqueue_gather(fetch, index);
   // Counting comes after all rows are on their way and never holds up a step.
   memory::as_cpu(*side_).enqueue([this, &fetch] {
@@ -251,10 +321,10 @@ void Prefetch::settle(Fetch& fetch) {
   if (fetch.settled) return;
   fetch.settled = true;
   note_failures(fetch);
-  for (const auto& [request, tokens] : fetch.owners) {
-    const auto found = usage_.find(request);
+  for (const Owner& owner : fetch.owners) {
+    const auto found = usage_.find(owner.request);
     if (found == usage_.end()) continue;
-    const double share = static_cast<double>(tokens) / static_cast<double>(fetch.tokens);
+    const double share = static_cast<double>(owner.tokens) / static_cast<double>(fetch.tokens);
     found->second.hash_ns += share * static_cast<double>(fetch.hash_ns);
     found->second.gather_ns += share * static_cast<double>(fetch.gather_ns.load());
   }
@@ -264,13 +334,13 @@ void Prefetch::count_usage(const Fetch& fetch) {
   for (size_t l = 0; l < layers_.size(); ++l) {
     const memory::TableGeometry& g = layers_[l]->store->geometry();
     const int64_t* id = fetch.row_ids[l].data();
-    for (const auto& [request, tokens] : fetch.owners) {
-      FetchUsage& usage = usage_.at(request);
-      const int64_t rows = tokens * g.columns();
+    for (const Owner& owner : fetch.owners) {
+      FetchUsage& usage = usage_.at(owner.request);
+      const int64_t rows = owner.tokens * g.columns();
       usage.rows += rows;
       usage.bytes += rows * row_bytes(g);
       for (int64_t i = 0; i < rows; ++i, ++id) {
-        usage.unique.insert((static_cast<int64_t>(l) << 48) | *id);
+        usage.unique.insert(row_key(l, *id));
       }
     }
   }
@@ -325,17 +395,48 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
   ENGRAM_CHECK(in_step_.empty());
   if (layers_.empty()) return 0;
   ENGRAM_CHECK(stores.size() == layers_.size());
-  for (const std::unique_ptr<Fetch>& fetch : ring_) {
-    fetch->finished->synchronize();
-    settle(*fetch);
-  }
+  drain();
   const int64_t before = free_slots();
   for (auto& [id, known] : known_) free_staged(known, 0, INT64_MAX);
   for (size_t l = 0; l < layers_.size(); ++l) {
     ENGRAM_CHECK(stores[l]->geometry().vector_width() == layers_[l]->view.cols);
     layers_[l]->store = stores[l].get();
   }
+  quarantined_.clear();
   return free_slots() - before;
+}
+
+void Prefetch::drain() {
+  for (const std::unique_ptr<Fetch>& fetch : ring_) {
+    fetch->finished->synchronize();
+    settle(*fetch);
+  }
+}
+
+void Prefetch::use_verifier(RowVerifier* verifier) {
+  drain();
+  verifier_ = verifier;
+}
+
+std::vector<uint64_t> Prefetch::quarantine(
+    size_t table, int64_t row, const memory::Status& status) {
+  quarantined_.emplace(std::pair(table, row), status);
+  std::vector<uint64_t> requests;
+  for (const auto& [request, usage] : usage_) {
+    if (usage.unique.contains(row_key(table, row))) requests.push_back(request);
+  }
+  return requests;
+}
+
+// The fetch's tokens from first_token on.
+void Prefetch::mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token) {
+  const int64_t columns = layers_[table]->store->geometry().columns();
+  const std::vector<int64_t>& ids = fetch.row_ids[table];
+  for (size_t i = static_cast<size_t>(first_token * columns); i < ids.size(); ++i) {
+    const auto bad = quarantined_.find({table, ids[i]});
+    if (bad == quarantined_.end()) continue;
+    failed_.emplace(fetch.slots[i / static_cast<size_t>(columns)], bad->second);
+  }
 }
 
 std::span<const int32_t> Prefetch::prepare(

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "engine/model/ngram.h"
 #include "engine/sched/batch_plan.h"
 #include "engine/sched/row_set.h"
+#include "engine/sched/row_verifier.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/table/row_store.h"
@@ -148,6 +150,13 @@ class Prefetch {
   // forgotten. REQUIRES: no step is being run; the tables differ in rows and codec only.
   int64_t use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores);
 
+  // From now on `verifier` (null: nobody) samples the lookups. Returns when no gather knows the one
+  // before. Outlives its use here.
+  void use_verifier(RowVerifier* verifier);
+  // The row of these tables is not to be trusted: tokens that need it are as if it could not be
+  // read, until other stores are used. Returns the requests that read it.
+  std::vector<uint64_t> quarantine(size_t table, int64_t row, const memory::Status& status);
+
   // Fetches what the plan needs and nobody fetched; the slots belong to the step from now on.
   //   tokens_of  all known tokens of plan.sequences[i]
   // Returns the staging slot of each token [T]; empty with kSkip. Valid until the next call.
@@ -170,6 +179,18 @@ class Prefetch {
     memory::Status status;
     std::vector<int32_t> tokens;  // of the fetch
   };
+  // Tokens [begin, begin + tokens) of a sequence, one after the other in a fetch.
+  struct Owner {
+    uint64_t request = 0;
+    std::span<const int32_t> text;  // of the sequence; valid while the fetch is being enqueued
+    int64_t begin = 0;
+    int64_t tokens = 0;
+  };
+  // A lookup that is verified. The gathering stream adds what it staged.
+  struct Chosen {
+    int64_t token = 0;  // of the fetch
+    RowSample sample;
+  };
   // One gather per layer, in flight or done. Reused in turn.
   struct Fetch {
     uint64_t serial = 0;  // 0: never used
@@ -177,10 +198,13 @@ class Prefetch {
     int64_t hash_ns = 0;
     std::atomic<int64_t> gather_ns{0};  // written by the side stream
     bool settled = true;                // its times are with its requests, its failures in failed_
-    std::vector<std::pair<uint64_t, int64_t>> owners;  // request, tokens
+    std::vector<Owner> owners;
     std::vector<int32_t> slots;
-    std::vector<std::vector<int64_t>> row_ids;             // per layer [tokens, H]
-    std::vector<Failure> failures;                         // per layer
+    std::vector<std::vector<int64_t>> row_ids;  // per layer [tokens, H]
+    std::vector<Failure> failures;              // per layer
+    std::vector<Chosen> chosen;
+    RowVerifier* verifier = nullptr;
+    std::shared_ptr<const memory::TableSet> verified;      // what `chosen` is compared with
     std::vector<std::unique_ptr<memory::Event>> gathered;  // per layer
     std::unique_ptr<memory::Event> finished;
   };
@@ -216,6 +240,11 @@ class Prefetch {
   Fetch& next_fetch();
   int64_t staged_tokens(const FetchRange& range) const;
   void stage(Fetch& fetch, const FetchRange& range, int64_t most);
+  void choose_samples(Fetch& fetch);
+  void choose(Fetch& fetch, size_t table, int64_t token, int column);
+  void hand_over_samples(Fetch& fetch, size_t index);
+  void mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token);
+  void drain();
   void enqueue(Fetch& fetch);
   void enqueue_gather(Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
@@ -239,6 +268,8 @@ class Prefetch {
   std::vector<int32_t> free_;
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
   std::map<int32_t, memory::Status> failed_;  // slots in use whose rows are missing
+  std::map<std::pair<size_t, int64_t>, memory::Status> quarantined_;  // table, row
+  RowVerifier* verifier_ = nullptr;
   std::map<uint64_t, Known> known_;
   std::map<uint64_t, FetchUsage> usage_;
   std::vector<InStep> in_step_;

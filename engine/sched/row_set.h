@@ -10,6 +10,16 @@ class RowSet {
  public:
   int64_t size() const { return size_; }
 
+  bool contains(int64_t key) const {
+    if (slots_.empty()) return false;
+    const size_t mask = slots_.size() - 1;
+    for (size_t at = first(key);; ++at) {
+      const int64_t slot = slots_[at & mask];
+      if (slot == key) return true;
+      if (slot < 0) return false;
+    }
+  }
+
   // REQUIRES: key >= 0.
   void insert(int64_t key) {
     if (2 * static_cast<size_t>(size_) >= slots_.size()) grow();
@@ -17,10 +27,13 @@ class RowSet {
   }
 
  private:
+  static size_t first(int64_t key) {
+    return static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20);
+  }
+
   static bool put(std::vector<int64_t>& slots, int64_t key) {
     const size_t mask = slots.size() - 1;
-    size_t at = static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20);
-    for (;; ++at) {
+    for (size_t at = first(key);; ++at) {
       int64_t& slot = slots[at & mask];
       if (slot == key) return false;
       if (slot < 0) {

@@ -211,7 +211,15 @@ std::string FileRowStore::placement() const {
 
 RowStoreStats FileRowStore::stats() const {
   const std::lock_guard<std::mutex> lock(mu_);
-  return {published_.rows, published_.rows * (shape_.value_bytes + shape_.scale_bytes)};
+  RowStoreStats stats;
+  stats.rows_read = published_.rows;
+  stats.bytes_read = published_.rows * (shape_.value_bytes + shape_.scale_bytes);
+  stats.cache_hits = published_.cache_hits;
+  stats.cache_misses = published_.cache_misses;
+  stats.file_reads = published_.reads;
+  stats.file_bytes = published_.bytes;
+  stats.failed_rows = published_.failed_rows;
+  return stats;
 }
 
 NvmeStats FileRowStore::nvme_stats() const {

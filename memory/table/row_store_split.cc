@@ -42,6 +42,11 @@ class SplitRowStore : public RowStore {
       const RowStoreStats stats = part.store->stats();
       sum.rows_read += stats.rows_read;
       sum.bytes_read += stats.bytes_read;
+      sum.cache_hits += stats.cache_hits;
+      sum.cache_misses += stats.cache_misses;
+      sum.file_reads += stats.file_reads;
+      sum.file_bytes += stats.file_bytes;
+      sum.failed_rows += stats.failed_rows;
     }
     return sum;
   }

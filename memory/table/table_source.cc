@@ -1,6 +1,7 @@
 #include "memory/table/table_source.h"
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -102,6 +103,46 @@ class FileSource : public TableSource {
   const std::shared_ptr<const TableFile> file_;
 };
 
+class MappedSource : public TableSource {
+ public:
+  MappedSource(
+      TableHeader header, const uint8_t* data, std::shared_ptr<const void> owner, std::string name)
+      : header_(std::move(header)), data_(data), owner_(std::move(owner)), name_(std::move(name)) {}
+
+  const TableGeometry& geometry() const override { return header_.geometry; }
+  std::string version() const override { return header_.id; }
+  std::string path() const override { return name_; }
+  int64_t image_bytes() const override { return header_.data_bytes; }
+  RowPlace place(const void* image) const override { return row_place(header_, image); }
+
+  Status load(void* image, const std::function<void(int64_t)>& on_bytes) const override {
+    std::memcpy(image, data_, static_cast<size_t>(header_.data_bytes));
+    if (on_bytes) on_bytes(header_.data_bytes);
+    return {};
+  }
+  Status read_row(int64_t row, uint8_t* values, uint8_t* scales) const override {
+    const RowPlace place = row_place(header_, data_);
+    const TableGeometry& g = header_.geometry;
+    std::memcpy(
+        values, place.values + row * place.value_stride, static_cast<size_t>(g.value_bytes()));
+    if (g.scale_bytes() == 0) return {};
+    std::memcpy(
+        scales, place.scales + row * place.scale_stride, static_cast<size_t>(g.scale_bytes()));
+    return {};
+  }
+  std::string row_text(int64_t row) const override {
+    const int64_t offset = header_.values_at + row * header_.value_stride;
+    return "row " + std::to_string(row) + " (" + name_ + ", byte " + std::to_string(offset) +
+           " of the data)";
+  }
+
+ private:
+  const TableHeader header_;
+  const uint8_t* const data_;
+  const std::shared_ptr<const void> owner_;
+  const std::string name_;
+};
+
 }  // namespace
 
 int64_t plain_image_bytes(const TableGeometry& geometry) {
@@ -120,6 +161,11 @@ RowPlace plain_place(const TableGeometry& geometry, const void* image) {
 
 std::shared_ptr<const TableSource> make_tensor_source(TableTensors tensors) {
   return std::make_shared<TensorSource>(std::move(tensors));
+}
+
+std::shared_ptr<const TableSource> make_mapped_source(
+    TableHeader header, const uint8_t* data, std::shared_ptr<const void> owner, std::string name) {
+  return std::make_shared<MappedSource>(std::move(header), data, std::move(owner), std::move(name));
 }
 
 std::shared_ptr<const TableSource> make_file_source(std::shared_ptr<const TableFile> file) {

@@ -57,4 +57,9 @@ std::shared_ptr<const TableSource> make_tensor_source(TableTensors tensors);
 // A table file; the image is its data section, checked extent by extent while it is read.
 std::shared_ptr<const TableSource> make_file_source(std::shared_ptr<const TableFile> file);
 
+// The data section of a table file in memory that `owner` keeps; `name` is its path. Rows are
+// checked against these very bytes, which shows what gathers do wrong but not a changed table.
+std::shared_ptr<const TableSource> make_mapped_source(
+    TableHeader header, const uint8_t* data, std::shared_ptr<const void> owner, std::string name);
+
 }  // namespace engram::memory

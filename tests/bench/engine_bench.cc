@@ -2,58 +2,29 @@
 // Engram module costs: the same requests with rows prefetched, fetched in the step's own stream,
 // and with the module left out, in turns; its parts beside it.
 #include <algorithm>
-#include <condition_variable>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "engine/ops/ops.h"
 #include "engine/run/engine.h"
 #include "tests/bench/bench.h"
+#include "tests/bench/engine_rig.h"
 
 namespace engram::bench {
 namespace {
 
-using engine::Delta;
 using engine::Engine;
 using engine::EngineOptions;
 using engine::EngineStats;
-using engine::Finish;
 using engine::Matrix;
 using engine::ModelConfig;
 using engine::Ops;
 using memory::DType;
 using memory::make_view;
 using memory::View;
-
-class WaitingSink : public engine::Sink {
- public:
-  void on_delta(Delta) override {}
-  void on_finish(int, Finish) override {}
-  void on_done(const memory::Status& status, const engine::Usage&) override {
-    const std::lock_guard<std::mutex> lock(mu_);
-    done_ = true;
-    ok_ = status.ok();
-    changed_.notify_all();
-  }
-  void wait() {
-    std::unique_lock<std::mutex> lock(mu_);
-    changed_.wait(lock, [this] { return done_; });
-    if (ok_) return;
-    std::fprintf(stderr, "a request failed\n");
-    std::exit(1);
-  }
-
- private:
-  std::mutex mu_;
-  std::condition_variable changed_;
-  bool done_ = false;
-  bool ok_ = false;
-};
 
 struct Sizes {
   int64_t decode_tokens = 24;
@@ -63,42 +34,9 @@ struct Sizes {
 constexpr Sizes kSmoke{.decode_tokens = 3, .prompt_tokens = 16, .batch = 2};
 
 std::unique_ptr<Engine> start(const std::string& model, const std::string& fetch, int threads) {
-  EngineOptions o;
-  o.model = model;
-  o.load_format = std::string("dummy");
-  o.device = std::string("cpu");
+  EngineOptions o = dummy_engine(model, threads);
   o.ngram_fetch = fetch;
-  o.threads = threads;
-  o.max_model_len = 1024;
-  o.max_num_seqs = 8;
-  o.max_num_batched_tokens = 512;
-  o.kv_cache_bytes = int64_t{256} << 20;
-  memory::Result<std::unique_ptr<Engine>> engine = engine::make_engine(o);
-  if (!engine.ok()) {
-    std::fprintf(stderr, "%s\n", engine.status().to_string().c_str());
-    std::exit(1);
-  }
-  return std::move(engine).value();
-}
-
-// `batch` requests of equal lengths at once.
-void serve(Engine& engine, int batch, int64_t prompt_tokens, int64_t max_tokens) {
-  std::vector<std::shared_ptr<WaitingSink>> sinks;
-  for (int i = 0; i < batch; ++i) {
-    engine::Request request;
-    request.id = std::to_string(i);
-    for (int64_t t = 0; t < prompt_tokens; ++t) {
-      request.prompt_ids.push_back(static_cast<int32_t>(3 + (t * 7919 + i * 31) % 250));
-    }
-    request.sampling.temperature = 0.f;
-    request.sampling.ignore_eos = true;
-    request.sampling.max_tokens = max_tokens;
-    request.bypass_prefix_cache = true;
-    sinks.push_back(std::make_shared<WaitingSink>());
-    request.sink = sinks.back();
-    if (!engine.submit(std::move(request)).ok()) std::exit(1);
-  }
-  for (const std::shared_ptr<WaitingSink>& sink : sinks) sink->wait();
+  return start_engine(o);
 }
 
 // Weights one layer's linear operations have, without the Engram module.

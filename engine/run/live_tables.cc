@@ -1,5 +1,6 @@
-// Another version of the tables for a running engine: opened by the caller's thread, taken over by
-// the engine's thread between two steps.
+// What happens to the tables of a running engine. Another version of them is opened by the caller's
+// thread and taken over by the engine's thread between two steps; rows that verification found
+// wrong are taken out of use.
 #include <spdlog/spdlog.h>
 
 #include <utility>
@@ -82,6 +83,7 @@ void EngineLoop::take_swap() {
     swap->result.old_version = parts_->tables->version();
     swap->result.new_version = swap->set->version();
     swap->result.refetched_tokens = parts_->prefetch->use_stores(swap->set->stores());
+    if (verifier_ != nullptr) verifier_->use_tables(swap->set);
     use_tables(swap->result.new_version);
     look_ahead();
     ++totals_.table_swaps;
@@ -100,9 +102,46 @@ void EngineLoop::take_swap() {
 
 // Names the tables that all steps from now on use.
 void EngineLoop::use_tables(const std::string& version) {
-  ++tables_number_;
   tables_version_ = version;
-  scheduler_.use_tables(version);
+  scheduler_.use_tables(version + "/" + std::to_string(distrusted_));
+}
+
+void EngineLoop::start_verifier() {
+  if (parts_->options.verify_rows == 0 || parts_->prefetch->slots() == 0) return;
+  const auto on_bad = [this](const RowVerifier::Bad& bad) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    bad_rows_.push_back(bad);
+    work_.notify_one();
+  };
+  verifier_ = std::make_unique<RowVerifier>(
+      static_cast<double>(parts_->options.verify_rows), parts_->options.seed,
+      parts_->weights->token_map, on_bad);
+  verifier_->use_tables(parts_->tables);
+  parts_->prefetch->use_verifier(verifier_.get());
+}
+
+// Who read a wrong row is not answered further, and nothing that may have been computed from it is
+// found in the prefix cache again. A row of tables that were swapped since concerns its reader
+// only.
+void EngineLoop::take_bad_rows() {
+  std::vector<RowVerifier::Bad> found;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    found.swap(bad_rows_);
+  }
+  if (found.empty()) return;
+  ++distrusted_;
+  use_tables(tables_version_);
+  for (const RowVerifier::Bad& bad : found) {
+    std::vector<uint64_t> readers = {bad.request};
+    if (bad.tables == parts_->tables.get()) {
+      readers = parts_->prefetch->quarantine(bad.table, bad.row, bad.status);
+    }
+    for (const uint64_t key : readers) {
+      const auto live = live_.find(key);
+      if (live != live_.end()) end_request(*live->second, bad.status, FinishReason::kError);
+    }
+  }
 }
 
 }  // namespace engram::engine

@@ -1,0 +1,84 @@
+// Engines with made-up weights for benchmarks, and requests that keep them busy.
+#pragma once
+
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/run/engine.h"
+
+namespace engram::bench {
+
+class WaitingSink : public engine::Sink {
+ public:
+  void on_delta(engine::Delta) override {}
+  void on_finish(int, engine::Finish) override {}
+  void on_done(const memory::Status& status, const engine::Usage&) override {
+    const std::lock_guard<std::mutex> lock(mu_);
+    done_ = true;
+    ok_ = status.ok();
+    changed_.notify_all();
+  }
+  void wait() {
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return done_; });
+    if (ok_) return;
+    std::fprintf(stderr, "a request failed\n");
+    std::exit(1);
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  bool done_ = false;
+  bool ok_ = false;
+};
+
+inline engine::EngineOptions dummy_engine(const std::string& model, int threads) {
+  engine::EngineOptions o;
+  o.model = model;
+  o.load_format = std::string("dummy");
+  o.device = std::string("cpu");
+  o.threads = threads;
+  o.max_model_len = 1024;
+  o.max_num_seqs = 8;
+  o.max_num_batched_tokens = 512;
+  o.kv_cache_bytes = int64_t{256} << 20;
+  return o;
+}
+
+inline std::unique_ptr<engine::Engine> start_engine(const engine::EngineOptions& o) {
+  memory::Result<std::unique_ptr<engine::Engine>> engine = engine::make_engine(o);
+  if (!engine.ok()) {
+    std::fprintf(stderr, "%s\n", engine.status().to_string().c_str());
+    std::exit(1);
+  }
+  return std::move(engine).value();
+}
+
+// `batch` requests of equal lengths at once.
+inline void serve(engine::Engine& engine, int batch, int64_t prompt_tokens, int64_t max_tokens) {
+  std::vector<std::shared_ptr<WaitingSink>> sinks;
+  for (int i = 0; i < batch; ++i) {
+    engine::Request request;
+    request.id = std::to_string(i);
+    for (int64_t t = 0; t < prompt_tokens; ++t) {
+      request.prompt_ids.push_back(static_cast<int32_t>(3 + (t * 7919 + i * 31) % 250));
+    }
+    request.sampling.temperature = 0.f;
+    request.sampling.ignore_eos = true;
+    request.sampling.max_tokens = max_tokens;
+    request.bypass_prefix_cache = true;
+    sinks.push_back(std::make_shared<WaitingSink>());
+    request.sink = sinks.back();
+    if (!engine.submit(std::move(request)).ok()) std::exit(1);
+  }
+  for (const std::shared_ptr<WaitingSink>& sink : sinks) sink->wait();
+}
+
+}  // namespace engram::bench
