@@ -152,8 +152,14 @@ int populate_pages(void* data, int64_t size, int threads) {
 }
 
 void collapse_pages(void* data, int64_t size, int threads) {
-  for_slices(size / kHugePage * kHugePage, kHugePage, threads, [data](int64_t offset, int64_t) {
-    madvise(bytes_at(data, offset), kHugePage, kCollapse);  // advice: the share tells what came
+  const bool advice = can_populate();
+  for_slices(size / kHugePage * kHugePage, kSlice, threads, [&](int64_t offset, int64_t bytes) {
+    char* begin = bytes_at(data, offset);
+    for (int64_t at = 0; advice && at < bytes; at += kHugePage) populate(begin + at, kSmallPage);
+    // Many at once: every call waits for all cores. It may stop at a page that cannot be had, so
+    // then one by one. The share tells what came.
+    if (madvise(begin, static_cast<size_t>(bytes), kCollapse) == 0) return 0;
+    for (int64_t at = 0; at < bytes; at += kHugePage) madvise(begin + at, kHugePage, kCollapse);
     return 0;
   });
 }

@@ -44,8 +44,8 @@ bool can_populate();
 int populate_pages(void* data, int64_t size, int threads);
 
 // Asks for huge pages where small ones lie, whatever /sys/kernel/mm/transparent_hugepage says
-// (MADV_COLLAPSE, Linux 6.1). A huge page that cannot be had is left as it is. A part of a shared
-// mapping must have been touched somewhere in each huge page; its holes are filled.
+// (MADV_COLLAPSE, Linux 6.1). A huge page that cannot be had is left as it is. What was not touched
+// yet is touched on the way.
 void collapse_pages(void* data, int64_t size, int threads);
 
 // Which share of a block is backed by huge pages of any kind now, 0..1, by /proc/self/smaps.
