@@ -29,7 +29,7 @@ struct ReadDone {
   uint64_t tag = 0;
   // OK: all bytes are there. DATA_LOSS: the file ended. UNAVAILABLE: the system had no memory or
   // kept saying "again". INTERNAL: any other error, such as EIO. Names path, offset and reason.
-  Status status;
+  Status status = {};
 };
 
 class ReadQueue {

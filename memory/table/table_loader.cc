@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <deque>
 #include <system_error>
 #include <utility>
 
 #include "memory/base/byte_text.h"
 #include "memory/base/checksum.h"
-#include "memory/device/system_limits.h"
+#include "memory/device/device_cpu.h"
 
 namespace engram::memory {
 namespace {
@@ -15,11 +16,10 @@ namespace {
 constexpr int kMostThreads = 8;   // more checksum than any disk reads
 constexpr int kMostReaders = 32;  // threads with one read each, where there is no io_uring
 
+// Two per core: one waits in the kernel while the other takes a checksum.
 int reading_threads(int wanted) {
   if (wanted > 0) return wanted;
-  const int quota = cpu_quota_cores("");
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return std::min({cores, kMostThreads, quota > 0 ? quota : cores});
+  return std::min(2 * usable_cores(), kMostThreads);
 }
 
 }  // namespace
@@ -53,16 +53,21 @@ class TableLoad::Reader {
 
   void run() {
     std::vector<ReadDone> done;
+    std::deque<uint64_t> arrived;  // tags of pieces that are not in a checksum yet
     while (!load_.stop_.load(std::memory_order_relaxed)) {
       while (queue_.outstanding() < load_.depth_ && submit_next()) {
       }
-      if (queue_.outstanding() == 0) return;
+      if (queue_.outstanding() == 0 && arrived.empty()) return;
+      // The disk gets its next reads before each checksum, lest it idle meanwhile.
       done.clear();
-      queue_.wait(1, &done);
+      queue_.wait(arrived.empty() ? 1 : 0, &done);
       for (const ReadDone& one : done) {
         if (!one.status.ok()) return load_.fail(one.status);
-        arrived(one.tag);
+        arrived.push_back(one.tag);
       }
+      if (arrived.empty()) continue;
+      add_to_sum(arrived.front());
+      arrived.pop_front();
     }
   }
 
@@ -113,7 +118,7 @@ class TableLoad::Reader {
     return true;
   }
 
-  void arrived(uint64_t tag) {
+  void add_to_sum(uint64_t tag) {
     const int64_t at = static_cast<int64_t>(tag) * load_.options_.piece_bytes;
     const int64_t index = at / load_.file_->header().extent_bytes;
     const auto found = std::find_if(

@@ -25,7 +25,7 @@
 namespace engram::memory {
 
 struct LoadOptions {
-  int threads = 0;  // that take the checksums; 0: one per core, at most 8
+  int threads = 0;  // that take the checksums; 0: two per core, at most 8
   IoBackend backend = IoBackend::kAuto;
   int depth = 32;                            // pieces in flight, all threads together
   int64_t piece_bytes = int64_t{512} << 10;  // of one read; a multiple of 4096

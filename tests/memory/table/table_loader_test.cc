@@ -393,7 +393,7 @@ TEST_CASE("a load leaves no page cache, nor does what was cached disturb it", "[
   }
 }
 
-int64_t status_bytes(const std::string& field) {
+[[maybe_unused]] int64_t status_bytes(const std::string& field) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
     if (line.starts_with(field + ":")) return std::stoll(line.substr(field.size() + 1)) * 1024;
