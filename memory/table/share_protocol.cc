@@ -11,7 +11,6 @@ namespace engram::memory {
 namespace {
 
 constexpr uint32_t kMagic = 0x53475445;  // "ETGS"
-constexpr size_t kPreludeBytes = 12;
 constexpr size_t kTextLimit = 1024;
 constexpr size_t kHeaderBytes = kTableBlock;
 
