@@ -53,9 +53,20 @@ void EngineSlot::set_progress(const engine::StartProgress& progress) {
   progress_ = progress;
 }
 
-std::optional<engine::StartProgress> EngineSlot::progress() const {
-  const std::lock_guard lock(mu_);
-  return progress_;
+std::optional<engine::StartProgress> EngineSlot::load() const {
+  std::shared_ptr<engine::Engine> served;
+  {
+    const std::lock_guard lock(mu_);
+    if (engine_ == nullptr) return progress_;
+    served = engine_;
+  }
+  engine::StartProgress tables{.stage = "n-gram tables"};
+  for (const memory::TableReport& table : served->tables()) {
+    tables.bytes_done += table.loaded_bytes;
+    tables.bytes_total += table.load_bytes;
+  }
+  if (tables.bytes_done >= tables.bytes_total) return {};
+  return tables;
 }
 
 std::shared_ptr<engine::Engine> EngineSlot::engine() const {
@@ -77,7 +88,7 @@ memory::Result<std::shared_ptr<engine::Engine>> EngineSlot::ready_engine() const
 
 // "the model is loading", and how far it is.
 std::string EngineSlot::loading_text() const {
-  const std::optional<engine::StartProgress> p = progress();
+  const std::optional<engine::StartProgress> p = load();
   if (!p || p->bytes_total <= 0) return "the model is loading";
   return "the model is loading: " + p->stage + " " +
          std::to_string(static_cast<int>(percent_of(*p))) + " %";

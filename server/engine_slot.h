@@ -26,9 +26,10 @@ class EngineSlot {
   void set_ready(std::shared_ptr<engine::Engine> engine);
   void set_draining() { phase_.store(Phase::kDraining, std::memory_order_release); }
 
-  // What the loader says; nothing before its first word and after its last.
   void set_progress(const engine::StartProgress& progress);
-  std::optional<engine::StartProgress> progress() const;
+  // What is being loaded: what the loader said last, and once it is through, the tables that are
+  // still loading while requests are served. Nothing when nothing is.
+  std::optional<engine::StartProgress> load() const;
 
   // The engine, in any phase; null while loading.
   std::shared_ptr<engine::Engine> engine() const;

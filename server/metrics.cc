@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "server/process_stats.h"
+#include "server/table_metrics.h"
 
 namespace engram::server {
 namespace {
@@ -71,7 +72,7 @@ struct Metrics::Families {
   const Labels model_label;
   const std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
   std::unique_ptr<prometheus::Exposer> exposer;
-  std::mutex engine_mu;  // observe_engine() is one at a time
+  std::mutex engine_mu;  // one at a time: observe_engine(), observe_tables()
 
   Gauge& running = gauge("engram_num_requests_running", "Requests in the batch.", model_label);
   Gauge& waiting = gauge("engram_num_requests_waiting", "Requests in the queue.", model_label);
@@ -190,6 +191,7 @@ struct Metrics::Families {
                                       .Name("engram_ngram_exposed_wait_seconds_total")
                                       .Help("Time the forward pass waited for table rows.")
                                       .Register(*registry);
+  TableMetrics tables = TableMetrics(*registry, model_label.at("model_name"));
 };
 
 Metrics::Metrics(const std::string& model_name, const std::string& version)
@@ -270,6 +272,11 @@ void Metrics::observe_engine(const engine::EngineStats& stats) {
   f.resident.Set(static_cast<double>(process.resident_bytes));
   f.descriptors.Set(static_cast<double>(process.open_descriptors));
   f.threads.Set(static_cast<double>(process.threads));
+}
+
+void Metrics::observe_tables(const std::vector<memory::TableReport>& reports) {
+  const std::lock_guard lock(families_->engine_mu);
+  families_->tables.observe(reports);
 }
 
 void Metrics::set_draining(bool draining) {

@@ -7,9 +7,11 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "engine/run/engine.h"
 #include "memory/base/status.h"
+#include "memory/table/table_report.h"
 #include "server/call_record.h"
 
 namespace engram::server {
@@ -26,6 +28,7 @@ class Metrics {
 
   void set_engine(const engine::EngineInfo& info);
   void observe_engine(const engine::EngineStats& stats);
+  void observe_tables(const std::vector<memory::TableReport>& reports);
   void set_draining(bool draining);
   void set_load(double share);  // of what is being loaded, 0 to 1
   void model_loaded(double seconds);

@@ -74,6 +74,45 @@ class Table {
     return flag;
   }
 
+  // One of a few names for values of an enum.
+  template <typename T>
+  Flag& one_of(
+      std::string name, T* value, std::vector<std::pair<std::string, T>> names, std::string help) {
+    std::vector<std::string> known;
+    for (const auto& [text, meaning] : names) known.push_back(text);
+    Flag& flag = add(std::move(name), std::move(help) + " (" + joined(known) + ")");
+    flag.set = [value, names, known](const std::string& text) {
+      for (const auto& [one, meaning] : names) {
+        if (text != one) continue;
+        *value = meaning;
+        return Status();
+      }
+      return memory::invalid_argument("must be one of " + joined(known) + ", got \"" + text + "\"");
+    };
+    flag.print = [value, names] {
+      for (const auto& [text, meaning] : names) {
+        if (*value == meaning) return text;
+      }
+      return std::string();
+    };
+    return flag;
+  }
+
+  // A switch that chooses between two values.
+  template <typename T>
+  Flag& either(std::string name, T* value, T on, T off, std::string help) {
+    Flag& flag = add(std::move(name), std::move(help));
+    flag.is_switch = true;
+    flag.set = [value, on, off](const std::string& text) {
+      const Result<bool> wanted = parse_bool(text);
+      if (!wanted.ok()) return wanted.status();
+      *value = wanted.value() ? on : off;
+      return Status();
+    };
+    flag.print = [value, on] { return *value == on ? "true" : "false"; };
+    return flag;
+  }
+
   Flag& list(std::string name, std::vector<std::string>* value, std::string help) {
     Flag& flag = add(std::move(name), std::move(help));
     flag.set = [value](const std::string& text) {
@@ -254,6 +293,40 @@ void add_scheduling_flags(Table& table, Options* o) {
       "Longest time of one request; 0: no limit");
 }
 
+void add_table_flags(Table& table, Options* o) {
+  using memory::HugePages;
+  using memory::IoBackend;
+  using memory::PinPages;
+  memory::TableSetOptions* tables = &o->engine.tables;
+  table.group("N-gram tables");
+  table.text(
+      "tables", &tables->directory,
+      "Directory of table files, layer-<l>.engram-table, as engram convert makes them; none: the "
+      "checkpoint's own tensors");
+  table.on_off(
+      "start-early", &tables->start_early,
+      "Serve while table files are still loading; rows that are not there yet come from the file");
+  table.one_of<IoBackend>(
+      "table-io", &tables->io,
+      {{"auto", IoBackend::kAuto}, {"uring", IoBackend::kUring}, {"threads", IoBackend::kThreads}},
+      "How table files are read; auto: io_uring where it is allowed");
+  table.either(
+      "require-huge-pages", &tables->arena.huge, HugePages::kRequire, HugePages::kAuto,
+      "Do not start when less than 90 % of a table is in huge pages");
+  table.either(
+      "table-pin", &tables->arena.pin, PinPages::kTry, PinPages::kNo,
+      "Lock tables in memory; a refusal is reported by engram tables");
+  Flag& numa = table.text(
+      "numa-policy", nullptr,
+      "On which NUMA nodes tables lie: auto, none, bind:N, interleave or replicate");
+  numa.set = [policy = &tables->arena.numa](const std::string& text) {
+    const Result<memory::NumaPolicy> parsed = memory::parse_numa_policy(text);
+    if (parsed.ok()) *policy = parsed.value();
+    return parsed.status();
+  };
+  numa.print = [policy = &tables->arena.numa] { return memory::numa_policy_text(*policy); };
+}
+
 void add_server_flags(Table& table, Options* o) {
   table.group("Server");
   table.text("host", &o->host, "Address to listen on; 0.0.0.0 for all (no TLS, no access control)");
@@ -321,6 +394,7 @@ std::vector<Flag> option_table(Options* options) {
   Table table(&flags);
   add_model_flags(table, options);
   add_scheduling_flags(table, options);
+  add_table_flags(table, options);
   add_server_flags(table, options);
   add_log_flags(table, options);
   add_fake_flags(table, options);

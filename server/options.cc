@@ -206,6 +206,12 @@ Status check_together(Options* options) {
   if (options->engine_kind == "model" && options->engine.model.empty()) {
     return memory::invalid_argument("--model DIR is required (or --engine=fake)");
   }
+  const memory::TableSetOptions& tables = options->engine.tables;
+  if (tables.start_early && tables.directory.empty()) {
+    return memory::invalid_argument(
+        "--start-early needs --tables DIR: only table files can be "
+        "served while they are loading");
+  }
   if (options->metrics && options->port != 0 && options->port == options->metrics_port &&
       options->host == options->metrics_host) {
     return memory::invalid_argument(

@@ -15,6 +15,8 @@
 namespace engram::server {
 
 struct Options {
+  Options() { engine.tables.arena.pin = memory::PinPages::kTry; }
+
   engine::EngineOptions engine;
   engine::FakeEngineOptions fake;
   std::string engine_kind = "model";  // model, fake

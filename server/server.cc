@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -125,6 +126,9 @@ struct Server::Parts {
     if (engine != nullptr) {
       const engine::EngineStats stats = engine->stats();
       metrics.observe_engine(stats);
+      metrics.observe_tables(engine->tables());
+      const std::optional<engine::StartProgress> load = front.slot.load();
+      metrics.set_load(load ? percent_of(*load) / 100 : 1);
       check_heartbeat(stats);
       if (options.log_stats) stats_line.observe(stats);
     }

@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <memory>
+#include <vector>
 
 #include "server/front.h"
 #include "server/services.h"
+#include "server/table_messages.h"
 #include "server/unary.h"
 #include "server/version.h"
 
@@ -87,13 +89,27 @@ class AdminService final : public v1::Admin::CallbackService {
       response->set_phase(phase_of(front_.slot.phase()));
       const std::chrono::duration<double> up = std::chrono::steady_clock::now() - started_;
       response->set_uptime_seconds(up.count());
-      if (const auto progress = front_.slot.progress()) report(*progress, response->mutable_load());
+      if (const auto progress = front_.slot.load()) report(*progress, response->mutable_load());
       if (const std::shared_ptr<engine::Engine> engine = front_.slot.engine()) {
         describe(front_.slot, engine->info(), response->mutable_engine());
         const engine::EngineStats stats = engine->stats();
         front_.metrics.observe_engine(stats);
         report(stats, response->mutable_numbers());
       }
+      return {};
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetTables(
+      grpc::CallbackServerContext* context,
+      const v1::GetTablesRequest*,
+      v1::GetTablesResponse* response) override {
+    return answer(context, front_.metrics, "engram.v1.Admin", "GetTables", [&]() -> CallError {
+      const std::shared_ptr<engine::Engine> engine = front_.slot.engine();
+      if (engine == nullptr) return {memory::unavailable("the model is loading"), ""};
+      const std::vector<memory::TableReport> reports = engine->tables();
+      for (const memory::TableReport& report : reports)
+        describe_table(report, response->add_tables());
       return {};
     });
   }

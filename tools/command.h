@@ -36,6 +36,7 @@ void add_hash_command(CLI::App& app, Invocation* invocation);
 void add_inspect_command(CLI::App& app, Invocation* invocation);
 void add_stats_command(CLI::App& app, Invocation* invocation);
 void add_table_command(CLI::App& app, Invocation* invocation);
+void add_tables_command(CLI::App& app, Invocation* invocation);
 void add_tokenize_command(CLI::App& app, Invocation* invocation);
 
 // --server HOST:PORT, from ENGRAM_SERVER too.

@@ -24,6 +24,7 @@ int run(int argc, char** argv) {
   add_complete_command(app, &invocation);
   add_tokenize_command(app, &invocation);
   add_stats_command(app, &invocation);
+  add_tables_command(app, &invocation);
   add_hash_command(app, &invocation);
   add_convert_command(app, &invocation);
   add_inspect_command(app, &invocation);

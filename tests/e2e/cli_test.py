@@ -91,6 +91,30 @@ class Cli(unittest.TestCase):
             self.assertIn("n-gram rows", result.stderr)
             self.assertIn("exposed wait", result.stderr)
 
+    def test_tables(self):
+        text = self.run_engram("tables")
+        self.assertEqual(text.returncode, 0, text.stderr)
+        tables = json.loads(self.run_engram("tables", "--json").stdout)["tables"]
+        if harness.FAKE:
+            self.assertEqual(tables, [])
+            self.assertIn("no n-gram tables", text.stdout)
+            return
+        with open("configs/demo/config.json") as file:
+            config = json.load(file)
+        self.assertEqual([t["layer"] for t in tables], config["engram_layer_ids"])
+        for table in tables:
+            self.assertIn(f"layer {table['layer']}", text.stdout)
+            self.assertIn(table["version"], text.stdout)
+            self.assertEqual(sum(int(t["rows"]) for t in table["tiers"]), int(table["rows"]))
+            self.assertTrue(0 <= table["memory"]["huge_page_share"] <= 1)
+            self.assertEqual(table["load"]["bytes_done"], table["load"]["bytes_total"])
+            self.assertGreaterEqual(
+                int(table["bytes"]), int(table["rows"]) * int(table["row_bytes"]))
+        before = {t["layer"]: int(t["traffic"]["rows_read"]) for t in tables}
+        self.complete("NAME ls")
+        for table in json.loads(self.run_engram("tables", "--json").stdout)["tables"]:
+            self.assertGreater(int(table["traffic"]["rows_read"]), before[table["layer"]])
+
     def test_wrong_usage_is_2(self):
         for arguments in (["complete"], ["complete", "x", "--tmperature", "0"], ["nonsense"], [],
                           ["complete", "--prompt-ids", "1,x"], ["complete", "x", "--n", "many"],
@@ -109,7 +133,7 @@ class Cli(unittest.TestCase):
         self.assertIn("DEADLINE_EXCEEDED", result.stderr)
 
     def test_no_server_is_3(self):
-        for command in (["complete", "x"], ["tokenize", "x"], ["stats"]):
+        for command in (["complete", "x"], ["tokenize", "x"], ["stats"], ["tables"]):
             result = self.run_engram(*command, server="127.0.0.1:1")
             self.assertEqual(result.returncode, 3, command)
             self.assertIn("127.0.0.1:1", result.stderr)

@@ -62,6 +62,10 @@ CallRecord record_of(const std::string& aborted, const std::string& rejected) {
 void fill(Metrics& metrics) {
   metrics.set_engine(info_of());
   metrics.observe_engine(stats_of());
+  memory::TableReport table;
+  table.layer = 4;
+  table.tiers = {{"host", 100, 12800}};
+  metrics.observe_tables({table});
   metrics.call_started();
   metrics.call_ended(record_of("client", ""));
   metrics.call_started();
@@ -120,6 +124,7 @@ TEST_CASE("metrics: values are what was observed", "[metrics]") {
   CHECK(
       value_of(text, R"(engram_ngram_exposed_wait_seconds_total{layer="1",model_name="demo"})") ==
       Approx(0.5));
+  CHECK(value_of(text, R"(engram_table_rows{layer="4",model_name="demo",tier="host"})") == 100);
   CHECK(value_of(text, "engram_step_seconds_count" + model) == 2);
   CHECK(value_of(text, "engram_inter_token_latency_seconds_count" + model) == 4);
   CHECK(value_of(text, "engram_inter_token_latency_seconds_sum" + model) == Approx(0.4));

@@ -154,6 +154,31 @@ TEST_CASE("options: wrong flags are named, with the nearest one", "[options]") {
   CHECK(names(refusal({"x", "--kv-cache-memory=2 potatoes"}, {}), "potatoes"));
 }
 
+TEST_CASE("options: tables", "[options]") {
+  using memory::NumaPolicy;
+  const Options standard = must_parse({"x"}, {});
+  CHECK(standard.engine.tables.directory.empty());
+  CHECK_FALSE(standard.engine.tables.start_early);
+  CHECK(standard.engine.tables.io == memory::IoBackend::kAuto);
+  CHECK(standard.engine.tables.arena.huge == memory::HugePages::kAuto);
+  CHECK(standard.engine.tables.arena.pin == memory::PinPages::kTry);
+  CHECK(standard.engine.tables.arena.numa.kind == NumaPolicy::Kind::kAuto);
+  const Options changed = must_parse(
+      {"x", "--tables=t", "--start-early", "--table-io=threads", "--require-huge-pages",
+       "--no-table-pin", "--numa-policy=bind:3"},
+      {});
+  CHECK(changed.engine.tables.directory == "t");
+  CHECK(changed.engine.tables.start_early);
+  CHECK(changed.engine.tables.io == memory::IoBackend::kThreads);
+  CHECK(changed.engine.tables.arena.huge == memory::HugePages::kRequire);
+  CHECK(changed.engine.tables.arena.pin == memory::PinPages::kNo);
+  CHECK(changed.engine.tables.arena.numa.kind == NumaPolicy::Kind::kBind);
+  CHECK(changed.engine.tables.arena.numa.node == 3);
+  CHECK(names(refusal({"x", "--start-early"}, {}), "--tables"));
+  CHECK(names(refusal({"x", "--table-io=dma"}, {}), "uring"));
+  CHECK(names(refusal({"x", "--numa-policy=near"}, {}), "interleave"));
+}
+
 TEST_CASE("options: what is asked for instead of serving", "[options]") {
   CHECK(parse({"--version"}, {}).value().action == Action::kVersion);
   CHECK(parse({"--help"}, {}).value().action == Action::kHelp);
