@@ -68,6 +68,10 @@ void add_usage(const engine::Usage& part, engine::Usage* sum) {
   sum->cached_tokens += part.cached_tokens;
   sum->preemptions += part.preemptions;
   sum->queue_seconds = std::max(sum->queue_seconds, part.queue_seconds);
+  for (const std::string& version : part.table_versions) {
+    std::vector<std::string>& all = sum->table_versions;
+    if (std::find(all.begin(), all.end(), version) == all.end()) all.push_back(version);
+  }
   sum->ngram.rows += part.ngram.rows;
   sum->ngram.unique_rows += part.ngram.unique_rows;
   sum->ngram.bytes += part.ngram.bytes;

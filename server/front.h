@@ -40,6 +40,9 @@ struct Front {
   uint64_t id_salt = 0;  // of this process; in generated request ids
   Worker delivery;       // writes to streams
   Worker text;           // tokenizes long prompts
+  Worker operation;      // does what an operator asked for and takes long
+  // How the engine's tables were opened; a swap changes the directory.
+  memory::TableSetOptions tables;
   // Last, so that it goes first: an engine that ends calls with its own end needs the workers.
   EngineSlot slot;
 };

@@ -108,6 +108,12 @@ struct Metrics::Families {
       "engram_prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", model_label);
   Counter& preemptions =
       counter("engram_num_preemptions_total", "Requests preempted for want of pages.", model_label);
+  Counter& table_swaps = counter(
+      "engram_table_swaps_total", "Times the tables were swapped while serving.", model_label);
+  Counter& row_retries = counter(
+      "engram_row_retries_total",
+      "Sequences whose step was run again because a table row was missing.",
+      model_label);
   Counter& steps = counter("engram_steps_total", "Steps of the engine.", model_label);
   Family<Counter>& success = prometheus::BuildCounter()
                                  .Name("engram_request_success_total")
@@ -256,6 +262,8 @@ void Metrics::observe_engine(const engine::EngineStats& stats) {
   Families::advance(f.prefix_queries, static_cast<double>(stats.prefix_queries_tokens));
   Families::advance(f.prefix_hits, static_cast<double>(stats.cached_tokens));
   Families::advance(f.preemptions, static_cast<double>(stats.preemptions));
+  Families::advance(f.table_swaps, static_cast<double>(stats.table_swaps));
+  Families::advance(f.row_retries, static_cast<double>(stats.row_retries));
   Families::advance(f.steps, static_cast<double>(stats.steps));
   Families::advance(f.hash_seconds, nanoseconds(stats.hash_ns));
   for (const engine::EngineStats::Layer& layer : stats.layers) {

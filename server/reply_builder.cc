@@ -138,6 +138,7 @@ void ReplyBuilder::set_usage(const engine::Usage& usage, bool has_engram) {
   to.set_first_token_seconds(usage.first_token_seconds);
   to.set_total_seconds(usage.total_seconds);
   if (has_engram) set_ngram(usage.ngram, to.mutable_ngram());
+  for (const std::string& version : usage.table_versions) to.add_table_versions(version);
   count(message, 128);
 }
 

@@ -93,6 +93,7 @@ struct Server::Parts {
         front(o.served_model_names, metrics) {
     front.max_request_seconds = o.max_request_seconds;
     front.log_requests = o.log_requests;
+    front.tables = o.engine.tables;
     std::random_device entropy;
     front.id_salt = (uint64_t{entropy()} << 32) | entropy();
     services.push_back(make_completions_service(front));

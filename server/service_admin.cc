@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "server/front.h"
+#include "server/log.h"
 #include "server/services.h"
 #include "server/table_messages.h"
 #include "server/unary.h"
@@ -25,6 +27,8 @@ v1::Phase phase_of(Phase phase) {
   }
   return v1::PHASE_UNSPECIFIED;
 }
+
+constexpr size_t kMaxPathBytes = 4096;
 
 uint64_t unsigned_of(int64_t value) {
   return static_cast<uint64_t>(value);
@@ -56,6 +60,8 @@ void report(const engine::EngineStats& stats, v1::EngineNumbers* to) {
   for (const auto& [reason, count] : stats.finished) {
     (*to->mutable_finished())[engine::finish_reason_name(reason)] = unsigned_of(count);
   }
+  to->set_table_swaps(unsigned_of(stats.table_swaps));
+  to->set_row_retries(unsigned_of(stats.row_retries));
   to->set_hash_seconds(static_cast<double>(stats.hash_ns) * 1e-9);
   for (const engine::EngineStats::Layer& layer : stats.layers) {
     v1::EngramLayerNumbers* numbers = to->add_layers();
@@ -114,7 +120,45 @@ class AdminService final : public v1::Admin::CallbackService {
     });
   }
 
+  grpc::ServerUnaryReactor* SwapTable(
+      grpc::CallbackServerContext* context,
+      const v1::SwapTableRequest* request,
+      v1::SwapTableResponse* response) override {
+    return answer_later(
+        context, front_.metrics, front_.operation, "engram.v1.Admin", "SwapTable",
+        [this, request, response] { return swap(*request, response); });
+  }
+
  private:
+  CallError swap(const v1::SwapTableRequest& request, v1::SwapTableResponse* response) {
+    const std::string& directory = request.directory();
+    if (directory.empty() || directory.size() > kMaxPathBytes) {
+      return {
+          memory::invalid_argument(
+              "directory must have 1 to " + std::to_string(kMaxPathBytes) + " bytes, got " +
+              std::to_string(directory.size())),
+          "directory"};
+    }
+    memory::Result<std::shared_ptr<engine::Engine>> engine = front_.slot.ready_engine();
+    if (!engine.ok()) return {engine.status(), ""};
+    memory::TableSetOptions options = front_.tables;
+    options.directory = directory;
+    memory::Result<engine::TableSwap> swapped = engine.value()->swap_tables(options);
+    if (!swapped.ok()) {
+      log_line(
+          LogLevel::kError, "the tables were not swapped",
+          {{"directory", directory}, {"error", swapped.status().message()}});
+      return {swapped.status(), ""};
+    }
+    const engine::TableSwap& result = swapped.value();
+    response->set_old_version(result.old_version);
+    response->set_new_version(result.new_version);
+    response->set_load_seconds(result.open_seconds);
+    response->set_pause_seconds(result.pause_seconds);
+    response->set_refetched_tokens(unsigned_of(result.refetched_tokens));
+    return {};
+  }
+
   Front& front_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
 };

@@ -19,6 +19,7 @@ constexpr double kPercent = 100;
 
 struct TablesArguments {
   std::string server;
+  std::string swap;
   bool json = false;
 };
 
@@ -103,7 +104,7 @@ void print_table(const v1::Table& table) {
   print_traffic(table.traffic());
 }
 
-int print_json(const v1::GetTablesResponse& response) {
+int print_json(const google::protobuf::Message& response) {
   std::string text;
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
@@ -113,8 +114,25 @@ int print_json(const v1::GetTablesResponse& response) {
   return kDone;
 }
 
+// Returns when it is done, however long loading takes.
+int swap_tables(v1::Admin::Stub* stub, const TablesArguments& a) {
+  v1::SwapTableRequest request;
+  request.set_directory(a.swap);
+  v1::SwapTableResponse response;
+  grpc::ClientContext context;
+  const grpc::Status status = stub->SwapTable(&context, request, &response);
+  if (!status.ok()) return report_failure(status, a.server);
+  if (a.json) return print_json(response);
+  std::printf(
+      "version %s\n  follows  %s\n  loaded   in %.2f s, switched in %.3f ms\n",
+      response.new_version().c_str(), response.old_version().c_str(), response.load_seconds(),
+      response.pause_seconds() * 1e3);
+  return kDone;
+}
+
 int tables(const TablesArguments& a) {
   const auto stub = v1::Admin::NewStub(connect(a.server));
+  if (!a.swap.empty()) return swap_tables(stub.get(), a);
   v1::GetTablesResponse response;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
@@ -133,6 +151,8 @@ void add_tables_command(CLI::App& app, Invocation* invocation) {
   auto a = std::make_shared<TablesArguments>();
   add_server_option(*command, &a->server);
   command->add_flag("--json", a->json, "One object");
+  command->add_option(
+      "--swap", a->swap, "Switch the running server to the table files in this directory of its");
   command->callback([a, invocation] { invocation->run = [a] { return tables(*a); }; });
 }
 
