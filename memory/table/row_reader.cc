@@ -1,138 +1,71 @@
 #include "memory/table/row_reader.h"
 
 #include <algorithm>
-#include <cstdlib>
+#include <string>
 #include <utility>
 
 namespace engram::memory {
-namespace {
-
-constexpr int64_t kMostRunBlocks = 64;
-
-int64_t blocks_touched(int64_t bytes) {
-  return bytes == 0 ? 0 : (bytes + kTableBlock - 2) / kTableBlock + 1;
-}
-
-}  // namespace
 
 RowReader::RowReader(
-    std::shared_ptr<const TableFile> file, DirectFile source, std::unique_ptr<ReadQueue> queue)
+    std::shared_ptr<const TableFile> file,
+    DirectFile source,
+    const BlockRules& rules,
+    std::unique_ptr<BlockReader> reader)
     : file_(std::move(file)),
       source_(std::move(source)),
-      staging_(nullptr, std::free),
-      queue_(std::move(queue)) {}
+      rules_(rules),
+      value_bytes_(file_->header().geometry.value_bytes()),
+      scale_bytes_(file_->header().geometry.scale_bytes()),
+      reader_(std::move(reader)) {}
 
 Result<std::unique_ptr<RowReader>> RowReader::make(
     std::shared_ptr<const TableFile> file, std::unique_ptr<ReadQueue> queue) {
   Result<DirectFile> source = file->open_direct();
   if (!source.ok()) return source.status();
+  BlockRules rules{.block = source.value().alignment()};
+  const TableGeometry& g = file->header().geometry;
+  // A piece may begin at the last byte of a block.
+  const int64_t blocks = (std::max(g.value_bytes(), g.scale_bytes()) - 2) / rules.block + 2;
+  rules.largest = std::max(rules.largest, blocks * rules.block);
+  Result<std::unique_ptr<BlockReader>> reader = BlockReader::make(
+      "buffers to read rows of layer " + std::to_string(g.layer), std::move(queue), rules.largest,
+      0);
+  if (!reader.ok()) return reader.status();
   return std::unique_ptr<RowReader>(
-      new RowReader(std::move(file), std::move(source).value(), std::move(queue)));
-}
-
-int64_t RowReader::row_blocks() const {
-  const TableGeometry& g = file_->header().geometry;
-  return blocks_touched(g.value_bytes()) + blocks_touched(g.scale_bytes());
-}
-
-RowReader::Range RowReader::values_of(int64_t row) const {
-  const TableHeader& header = file_->header();
-  return {header.values_at + row * header.value_stride, header.geometry.value_bytes()};
-}
-
-RowReader::Range RowReader::scales_of(int64_t row) const {
-  const TableHeader& header = file_->header();
-  return {header.scales_at + row * header.scale_stride, header.geometry.scale_bytes()};
-}
-
-void RowReader::need(const Range& range) {
-  if (range.bytes == 0) return;
-  const int64_t last = (range.begin + range.bytes - 1) / kTableBlock;
-  for (int64_t block = range.begin / kTableBlock; block <= last; ++block) blocks_.push_back(block);
+      new RowReader(std::move(file), std::move(source).value(), rules, std::move(reader).value()));
 }
 
 Status RowReader::read(std::span<FileRow> rows) {
-  blocks_.clear();
-  for (const FileRow& row : rows) {
-    ENGRAM_CHECK(row.row >= 0);
-    ENGRAM_CHECK(row.row < file_->header().geometry.rows);
-    need(values_of(row.row));
-    need(scales_of(row.row));
+  const TableHeader& header = file_->header();
+  staging_.resize(std::max(staging_.size(), rows.size() * static_cast<size_t>(row_bytes())));
+  pieces_.clear();
+  uint8_t* to = staging_.data();
+  for (size_t i = 0; i < rows.size(); ++i, to += row_bytes()) {
+    const int64_t row = rows[i].row;
+    ENGRAM_CHECK(row >= 0);
+    ENGRAM_CHECK(row < header.geometry.rows);
+    rows[i].values = to;
+    rows[i].scales = scale_bytes_ > 0 ? to + value_bytes_ : nullptr;
+    const int32_t owner = static_cast<int32_t>(i);
+    const int64_t values_at = header.data_offset + header.values_at + row * header.value_stride;
+    pieces_.push_back({.offset = values_at, .bytes = value_bytes_, .to = to, .owner = owner});
+    if (scale_bytes_ == 0) continue;
+    const int64_t scales_at = header.data_offset + header.scales_at + row * header.scale_stride;
+    pieces_.push_back(
+        {.offset = scales_at, .bytes = scale_bytes_, .to = to + value_bytes_, .owner = owner});
   }
-  plan();
-  const int64_t blocks = static_cast<int64_t>(blocks_.size());
-  if (blocks > staging_blocks_) {
-    staging_.reset(static_cast<uint8_t*>(
-        std::aligned_alloc(kTableBlock, static_cast<size_t>(blocks * kTableBlock))));
-    staging_blocks_ = staging_ != nullptr ? blocks : 0;
+  std::sort(pieces_.begin(), pieces_.end(), [](const FilePiece& a, const FilePiece& b) {
+    return a.offset < b.offset;
+  });
+  reads_.clear();
+  plan_block_reads(source_, rules_, pieces_, 0, static_cast<int32_t>(pieces_.size()), &reads_);
+  failed_.clear();
+  const Status status = reader_->read(reads_, pieces_, &failed_);
+  for (const int32_t owner : failed_) {
+    rows[static_cast<size_t>(owner)].values = nullptr;
+    rows[static_cast<size_t>(owner)].scales = nullptr;
   }
-  if (blocks > staging_blocks_) {
-    for (FileRow& row : rows) row.values = row.scales = nullptr;
-    return unavailable(
-        file_->path() + ": no memory to read " + std::to_string(blocks) + " blocks into");
-  }
-  const Status status = read_runs();
-  for (FileRow& row : rows) {
-    row.values = find(values_of(row.row));
-    const Range scales = scales_of(row.row);
-    row.scales = scales.bytes > 0 ? find(scales) : nullptr;
-    if (scales.bytes > 0 && row.scales == nullptr) row.values = nullptr;
-  }
-  stats_.rows += static_cast<int64_t>(rows.size());
   return status;
-}
-
-void RowReader::plan() {
-  std::sort(blocks_.begin(), blocks_.end());
-  blocks_.erase(std::unique(blocks_.begin(), blocks_.end()), blocks_.end());
-  runs_.clear();
-  for (size_t i = 0; i < blocks_.size(); ++i) {
-    const bool joins =
-        i > 0 && blocks_[i] == blocks_[i - 1] + 1 && runs_.back().count < kMostRunBlocks;
-    if (joins) {
-      ++runs_.back().count;
-    } else {
-      runs_.push_back({.first = static_cast<int64_t>(i), .count = 1});
-    }
-  }
-  stats_.blocks += static_cast<int64_t>(blocks_.size());
-  stats_.reads += static_cast<int64_t>(runs_.size());
-}
-
-Status RowReader::read_runs() {
-  for (size_t i = 0; i < runs_.size(); ++i) {
-    const int64_t block = blocks_[static_cast<size_t>(runs_[i].first)];
-    queue_->submit({
-        .file = &source_,
-        .offset = file_->header().data_offset + block * kTableBlock,
-        .bytes = runs_[i].count * kTableBlock,
-        .to = staging_.get() + runs_[i].first * kTableBlock,
-        .tag = i,
-    });
-  }
-  done_.clear();
-  queue_->wait(queue_->outstanding(), &done_);
-  Status first;
-  for (const ReadDone& done : done_) {
-    if (done.status.ok()) continue;
-    runs_[done.tag].failed = true;
-    if (first.ok()) first = done.status;
-  }
-  return first;
-}
-
-// Blocks that follow each other in the file follow each other in staging_ too, so a row lies there
-// in one piece. Null when one of its blocks was not read.
-const uint8_t* RowReader::find(const Range& range) const {
-  const int64_t block = range.begin / kTableBlock;
-  const int64_t last = (range.begin + range.bytes - 1) / kTableBlock;
-  const int64_t index = std::lower_bound(blocks_.begin(), blocks_.end(), block) - blocks_.begin();
-  auto run = std::upper_bound(
-      runs_.begin(), runs_.end(), index, [](int64_t i, const Run& r) { return i < r.first; });
-  for (--run; run != runs_.end() && run->first <= index + (last - block); ++run) {
-    if (run->failed) return nullptr;
-  }
-  return staging_.get() + index * kTableBlock + range.begin % kTableBlock;
 }
 
 }  // namespace engram::memory

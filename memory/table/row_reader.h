@@ -1,5 +1,5 @@
-// Reads rows of a table file where they lie, many at a time: the 4 KiB blocks the rows need, each
-// once, neighbours in one read, as many in flight as the queue has room for. One thread.
+// Reads rows of a table file where they lie, many at a time: each block once, neighbours in one
+// read, many in flight (BlockReader). One thread.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "memory/base/status.h"
 #include "memory/io/direct_file.h"
 #include "memory/io/read_queue.h"
+#include "memory/table/block_reader.h"
 #include "memory/table/table_file.h"
 
 namespace engram::memory {
@@ -21,60 +22,39 @@ struct FileRow {
   const uint8_t* scales = nullptr;  // null without scales
 };
 
-struct RowReaderStats {
-  int64_t rows = 0;
-  int64_t blocks = 0;  // each read once per call, however many rows lie in it
-  int64_t reads = 0;
-};
-
 class RowReader {
  public:
-  // Errors: those of opening the file.
+  // Errors: those of opening the file; RESOURCE_EXHAUSTED for the buffers of the reads in flight.
   static Result<std::unique_ptr<RowReader>> make(
       std::shared_ptr<const TableFile> file, std::unique_ptr<ReadQueue> queue);
 
   // Fills in where the bytes of each row are. The first error, by whichever read; the rows that
-  // are there are right all the same.
+  // are there are right all the same. Takes the memory of so many rows, and keeps it.
   Status read(std::span<FileRow> rows);
 
-  // Blocks one row needs at most, for who bounds the memory of a call.
-  int64_t row_blocks() const;
-  const RowReaderStats& stats() const { return stats_; }
+  int64_t row_bytes() const { return value_bytes_ + scale_bytes_; }
+  const BlockReaderStats& stats() const { return reader_->stats(); }
 
  private:
-  // Neighbouring blocks, read at once.
-  struct Run {
-    int64_t first = 0;  // index in blocks_
-    int64_t count = 0;
-    bool failed = false;
-  };
-  // Bytes of the data section, which may begin and end within a block.
-  struct Range {
-    int64_t begin = 0;
-    int64_t bytes = 0;
-  };
-
   RowReader(
-      std::shared_ptr<const TableFile> file, DirectFile source, std::unique_ptr<ReadQueue> queue);
-  Range values_of(int64_t row) const;
-  Range scales_of(int64_t row) const;
-  void need(const Range& range);
-  void plan();
-  Status read_runs();
-  const uint8_t* find(const Range& range) const;
+      std::shared_ptr<const TableFile> file,
+      DirectFile source,
+      const BlockRules& rules,
+      std::unique_ptr<BlockReader> reader);
 
   // Constant.
   const std::shared_ptr<const TableFile> file_;  // shared with the loader and other stores
   const DirectFile source_;
+  const BlockRules rules_;
+  const int64_t value_bytes_;
+  const int64_t scale_bytes_;
 
-  // The one thread. The queue is destroyed first: its reads write into staging_.
-  std::vector<int64_t> blocks_;  // of the data section, ascending, each once
-  std::vector<Run> runs_;
-  std::vector<ReadDone> done_;
-  std::unique_ptr<uint8_t, void (*)(void*)> staging_;  // [staging_blocks_], in the order of blocks_
-  int64_t staging_blocks_ = 0;
-  RowReaderStats stats_;
-  std::unique_ptr<ReadQueue> queue_;
+  // The one thread.
+  std::vector<uint8_t> staging_;  // values and scales of each row asked for
+  std::vector<FilePiece> pieces_;
+  std::vector<BlockRead> reads_;
+  std::vector<int32_t> failed_;  // indexes of rows
+  const std::unique_ptr<BlockReader> reader_;
 };
 
 }  // namespace engram::memory

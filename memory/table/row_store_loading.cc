@@ -12,8 +12,8 @@
 namespace engram::memory {
 namespace {
 
-// Of one call to the reader, which keeps as much memory for ever.
-constexpr int64_t kMostBlocks = 2048;
+// Of rows read in one call; the reader keeps as much memory until all is loaded.
+constexpr int64_t kStagingBytes = int64_t{8} << 20;
 
 // A row that is not loaded, and where it goes.
 struct Missing {
@@ -63,7 +63,7 @@ class LoadingStore : public RowStore {
     ENGRAM_CHECK(tokens >= 0);
     ENGRAM_CHECK(out.cols == geometry().vector_width());
     const int64_t columns = geometry().columns();
-    const int64_t batch = std::max<int64_t>(1, kMostBlocks / (reader_->row_blocks() * columns));
+    const int64_t batch = std::max<int64_t>(1, kStagingBytes / (reader_->row_bytes() * columns));
     Status first;
     for (int64_t begin = 0; begin < tokens; begin += batch) {
       const Batch part{

@@ -176,7 +176,7 @@ TEST_CASE("rows that cannot be read fail their tokens and no other", "[row_store
   Rig rig({
       .codec = RowCodec::kF8Ue8m0,
       .load = {.seed = 21, .delay_us_most = 200000},
-      .reads = {.seed = 22, .ends = 0.005, .error = 0.005},
+      .reads = {.seed = 22, .ends = 0.05, .error = 0.05},
   });
   rig.start(1);
   std::mt19937_64 random(23);
