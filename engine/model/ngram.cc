@@ -87,7 +87,7 @@ struct Divisor {
   uint64_t remainder(uint64_t x) const {
     const uint64_t quotient = static_cast<uint64_t>((Uint128{x} * reciprocal) >> 64);
     const uint64_t rest = x - quotient * modulus;
-    return rest >= modulus ? rest - modulus : rest;
+    return std::min(rest, rest - modulus);  // the smaller one: a difference below zero wraps
   }
   // Of x as a signed number, not negative.
   uint64_t floor_remainder(uint64_t x) const {

@@ -1,6 +1,6 @@
 // Hashing token ids to rows, the part of the serving path that is the processor's own: one token
-// at a time, as decoding does, and a chunk of a prompt, for every family. The limit is a loop that
-// takes the same number of remainders of numbers at hand and stores them.
+// at a time, as decoding does, and a chunk of a prompt, for every family. Beside it, in the same
+// run, a plain loop that takes the same number of remainders of numbers at hand and stores them.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -69,16 +69,17 @@ class HashBench {
     const size_t columns = g_.moduli.size();
     std::array<uint64_t, kBlock> numbers;
     for (size_t first = 0; first < ids_.size(); first += kBlock) {
-      std::copy_n(numbers_.begin() + static_cast<int64_t>(first), kBlock, numbers.begin());
+      const size_t count = std::min(kBlock, ids_.size() - first);
+      std::copy_n(numbers_.begin() + static_cast<int64_t>(first), count, numbers.begin());
       for (size_t c = 0; c < columns; ++c) {
         const uint64_t modulus = static_cast<uint64_t>(g_.moduli[c]);
         const uint64_t reciprocal = ~uint64_t{0} / modulus;
         int64_t* to = rows_.data() + first * columns + c;
-        for (size_t i = 0; i < kBlock; ++i, to += columns) {
+        for (size_t i = 0; i < count; ++i, to += columns) {
           const uint64_t x = numbers[i];
           const uint64_t quotient = static_cast<uint64_t>((Uint128{x} * reciprocal) >> 64);
           const uint64_t rest = x - quotient * modulus;
-          *to = static_cast<int64_t>(rest >= modulus ? rest - modulus : rest);
+          *to = static_cast<int64_t>(std::min(rest, rest - modulus));
         }
       }
     }
