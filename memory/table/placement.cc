@@ -139,7 +139,7 @@ std::string columns_text(const TableGeometry& geometry, const RowRange& range) {
         100. * static_cast<double>(covered) / static_cast<double>(modulus), c);
     parts += (parts.empty() ? "" : " and ") + std::string(share);
   }
-  if (first_whole < 0) return parts;
+  if (first_whole < 0) return parts.empty() ? "padding" : parts;
   std::string text = first_whole == last_whole ? "column " + std::to_string(first_whole)
                                                : "columns " + std::to_string(first_whole) + " to " +
                                                      std::to_string(last_whole);

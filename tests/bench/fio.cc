@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <sstream>
 #include <vector>
@@ -34,8 +35,8 @@ FioResult fio_random_reads(const std::string& path, int depth, double seconds, b
   std::ostringstream command;
   // randrepeat=0: other blocks in every run.
   command << "fio --name=rows --readonly --rw=randread --bs=4096 --direct=1 --randrepeat=0"
-          << " --norandommap --time_based --runtime=" << seconds << " --filename=" << quoted(path)
-          << " --ioengine=" << engine
+          << " --norandommap --time_based --runtime=" << std::lround(1000. * seconds)
+          << "ms --filename=" << quoted(path) << " --ioengine=" << engine
           << (threads ? " --thread --group_reporting --numjobs=" : " --iodepth=") << depth
           << " --output-format=terse --terse-version=3";
   std::istringstream report(output_of(command.str()));

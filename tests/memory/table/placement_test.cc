@@ -129,6 +129,17 @@ TEST_CASE("the first table and the last columns are in the faster tier", "[place
   CHECK(plan.value().lines == expected);
 }
 
+TEST_CASE("rows that belong to no column are called padding", "[placement]") {
+  PlannedTable padded = example("layer 1");
+  padded.geometry.rows += 100;
+  const Result<PlacementPlan> plan =
+      plan_placement({padded}, placement("host:10KiB,nvme"), {.host_bytes = kMiB});
+  REQUIRE(plan.ok());
+  CHECK(
+      plan.value().lines.back() ==
+      "layer 1: rows 65596 to 65635 of 65636 in host (padding, 10.0 KiB)");
+}
+
 TEST_CASE("three tiers", "[placement]") {
   const PlacementLimits limits{
       .host_bytes = 20 * kMiB, .hbm_bytes = 8 * kMiB, .hbm_uses = {{"weights", 2 * kMiB}}};
