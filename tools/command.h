@@ -34,6 +34,7 @@ void add_complete_command(CLI::App& app, Invocation* invocation);
 void add_convert_command(CLI::App& app, Invocation* invocation);
 void add_hash_command(CLI::App& app, Invocation* invocation);
 void add_inspect_command(CLI::App& app, Invocation* invocation);
+void add_preflight_command(CLI::App& app, Invocation* invocation);
 void add_stats_command(CLI::App& app, Invocation* invocation);
 void add_table_command(CLI::App& app, Invocation* invocation);
 void add_tables_command(CLI::App& app, Invocation* invocation);

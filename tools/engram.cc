@@ -28,6 +28,7 @@ int run(int argc, char** argv) {
   add_hash_command(app, &invocation);
   add_convert_command(app, &invocation);
   add_inspect_command(app, &invocation);
+  add_preflight_command(app, &invocation);
   add_table_command(app, &invocation);
   try {
     app.parse(argc, argv);
