@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "memory/base/byte_text.h"
+#include "tools/checkpoint_tables.h"
 #include "tools/command.h"
 #include "tools/convert_table.h"
 #include "tools/convert_token_map.h"
@@ -114,8 +115,9 @@ Result<std::vector<TableJob>> synthesized_jobs(const ConvertArguments& a) {
 int convert_tables(const ConvertArguments& a) {
   const std::atomic<bool>* stop = watch_interrupts();
   Result<std::vector<TableJob>> jobs =
-      a.model.empty() ? synthesized_jobs(a)
-                      : memory::unimplemented("--model with --tables: not in this build");
+      a.model.empty()
+          ? synthesized_jobs(a)
+          : checkpoint_jobs(a.model, a.synthesize.layers, a.synthesize.codec, a.synthesize.group);
   Status status = jobs.status();
   if (jobs.ok()) {
     for (TableJob& job : jobs.value()) {

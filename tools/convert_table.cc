@@ -88,25 +88,30 @@ void add_errors(const TableJob& job, int64_t table_rows, Json* companion) {
   (*companion)["encoding_errors"] = {{"all", report_json(all)}, {"columns", columns}};
 }
 
-// Writes the table is as the companion says: made from the same source by the same plan.
-bool is_done(const std::string& path, const Json& wanted) {
+Status write_companion(const std::string& path, const Json& companion) {
+  return memory::write_text_file(path + ".json", companion.dump(2) + "\n");
+}
+
+// True if the table is there, made from the same source by the same plan. Tidies up behind a run
+// that ended between the table's rename and its own end.
+Result<bool> find_done(const std::string& path, const Json& wanted) {
   const Result<std::string> text = memory::read_text_file(path + ".json", kMaxReportBytes);
   const auto file = memory::TableFile::open(path);
   if (!text.ok() || !file.ok()) return false;
-  const Json found = Json::parse(text.value(), nullptr, false);
+  Json found = Json::parse(text.value(), nullptr, false);
   if (!found.is_object() || found.value("plan", Json()) != wanted["plan"] ||
       found.value("source", Json()) != wanted["source"]) {
     return false;
   }
-  // Without an id the last run ended between the table and its companion; then no unfinished file
-  // is left.
+  const bool unfinished = fs::exists(path + memory::kUnfinishedSuffix);
   const Json id = found.value("id", Json());
-  if (id.is_null()) return !fs::exists(path + memory::kUnfinishedSuffix);
-  return id == file.value()->header().id;
-}
-
-Status write_companion(const std::string& path, const Json& companion) {
-  return memory::write_text_file(path + ".json", companion.dump(2) + "\n");
+  if (id.is_null() ? unfinished : id != file.value()->header().id) return false;
+  if (!unfinished) ENGRAM_RETURN_IF_ERROR(memory::TableWriter::discard(path));
+  if (id.is_null()) {
+    found["id"] = file.value()->header().id;
+    ENGRAM_RETURN_IF_ERROR(write_companion(path, found));
+  }
+  return true;
 }
 
 Status make_directory(const std::string& path) {
@@ -187,13 +192,17 @@ std::string table_file_name(int layer) {
 }
 
 Status convert_table(TableJob* job, const ConvertOptions& options, const std::atomic<bool>* stop) {
+  if (job->prepare) ENGRAM_RETURN_IF_ERROR(job->prepare(job, options.threads, stop));
   const Result<TableHeader> plan = memory::plan_table(
       job->geometry, options.layout, options.extent_bytes, job->token_map_sha256);
   if (!plan.ok()) return plan.status();
   ENGRAM_RETURN_IF_ERROR(make_directory(options.directory));
   const std::string path =
       (fs::path(options.directory) / table_file_name(job->geometry.layer)).string();
-  if (!options.overwrite && is_done(path, describe(*job, plan.value()))) {
+  const Result<bool> done =
+      options.overwrite ? Result<bool>(false) : find_done(path, describe(*job, plan.value()));
+  if (!done.ok()) return done.status();
+  if (done.value()) {
     std::printf("%s: is there already, of the same source\n", path.c_str());
   } else {
     const Status status = write_table(job, plan.value(), path, options, stop);

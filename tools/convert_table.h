@@ -26,6 +26,9 @@ struct TableJob {
   std::array<uint8_t, 32> token_map_sha256{};
   std::string source;  // in words that change when it changes
   std::unique_ptr<memory::RowProducer> producer;
+  // Learns what it must of the whole source, and completes the geometry; null when nothing is
+  // missing.
+  std::function<memory::Status(TableJob*, int threads, const std::atomic<bool>* stop)> prepare;
   // One report per column, then one for all; null when the rows are the source's own. Called when
   // everything is produced.
   std::function<std::vector<memory::RowErrorReport>()> errors;

@@ -66,6 +66,14 @@ Status File::read(int64_t offset, int64_t bytes, void* to) const {
   return {};
 }
 
+void File::forget(int64_t offset, int64_t bytes) const {
+  // Pages that the range only touches too: those of its ends are read again by whoever needs them.
+  constexpr int64_t kPage = 4096;
+  const int64_t begin = offset / kPage * kPage;
+  const int64_t end = (offset + bytes + kPage - 1) / kPage * kPage;
+  static_cast<void>(::posix_fadvise(descriptor_, begin, end - begin, POSIX_FADV_DONTNEED));
+}
+
 Result<std::string> read_text_file(const std::string& path, int64_t limit) {
   Result<File> file = File::open(path);
   if (!file.ok()) return file.status();

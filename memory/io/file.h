@@ -35,6 +35,10 @@ class File {
   // Fills to[0, bytes) from the file's byte `offset` on. DATA_LOSS when the file ends before.
   Status read(int64_t offset, int64_t bytes, void* to) const;
 
+  // Drops the pages of the range from the page cache, so that reading a large file once does not
+  // push out what others need.
+  void forget(int64_t offset, int64_t bytes) const;
+
  private:
   int descriptor_ = -1;
   int64_t bytes_ = 0;

@@ -340,4 +340,8 @@ Status TensorFiles::read(const TensorInfo& tensor, int64_t offset, int64_t bytes
   return files_[static_cast<size_t>(tensor.file)].read(tensor.begin + offset, bytes, to);
 }
 
+void TensorFiles::forget(const TensorInfo& tensor, int64_t offset, int64_t bytes) const {
+  files_[static_cast<size_t>(tensor.file)].forget(tensor.begin + offset, bytes);
+}
+
 }  // namespace engram::memory

@@ -50,6 +50,8 @@ class TensorFiles {
 
   // Bytes [offset, offset + bytes) of the tensor. DATA_LOSS when the file became shorter.
   Status read(const TensorInfo& tensor, int64_t offset, int64_t bytes, void* to) const;
+  // Drops that range from the page cache.
+  void forget(const TensorInfo& tensor, int64_t offset, int64_t bytes) const;
 
  private:
   Status add_file(const std::string& path);

@@ -1,5 +1,6 @@
 """`engram convert --tables` and `engram inspect`, as a user runs them: files, kills, Ctrl-C, limits."""
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,11 @@ import sys
 import tempfile
 import time
 import unittest
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "support", "reference"))
+import tensor_file  # noqa: E402
 
 BUILD = os.path.abspath(sys.argv.pop())
 ENGRAM = os.path.join(BUILD, "engram")
@@ -45,6 +51,132 @@ def synthetic_row(layer, row, first_word, keep, put, count):
         w = ((w ^ (w >> 15)) * ((x >> 32) | 1)) & 0xFFFFFFFF
         out += struct.pack("<I", ((w ^ (w >> 13)) & keep) | put)
     return out[:count]
+
+
+DEMO = "configs/demo"
+
+
+def open_table(path):
+    """The header of a table file and its rows: arrays [rows, bytes] of values and of scales."""
+    shown = run("inspect", "--table", path, "--json", "--check")
+    assert shown.returncode == 0, shown.stderr
+    h = json.loads(shown.stdout)
+    data = np.frombuffer(read(path), np.uint8)[h["data_offset"]:][:h["data_bytes"]]
+
+    def rows(at, stride, width):
+        padded = np.concatenate([data, np.zeros(stride, np.uint8)])
+        return padded[at:at + h["rows"] * stride].reshape(h["rows"], stride)[:, :width]
+
+    scales = None
+    if h["scale_bytes"] > 0:
+        scales = rows(h["scales_at"], h["scale_stride"], h["scale_bytes"])
+    return h, rows(h["values_at"], h["value_stride"], h["value_bytes"]), scales
+
+
+def decode(h, values, scales):
+    """Rows in float64, by the definitions of the codecs."""
+    values = np.ascontiguousarray(values)
+    if h["codec"] == "f32":
+        return values.view("<f4").astype(np.float64)
+    if h["codec"] == "bf16":
+        return (values.view("<u2").astype(np.uint32) << 16).view("<f4").astype(np.float64)
+    if h["codec"] == "f8_e4m3":
+        return tensor_file.E4M3[values] * np.float32(h["tensor_scale"])
+    if h["codec"] == "f8_e4m3+ue8m0":
+        return tensor_file.E4M3[values] * np.repeat(2.0 ** (scales.astype(int) - 127), 32, axis=1)
+    if h["codec"] == "int4":
+        pairs = np.stack([values & 15, values >> 4], axis=2).reshape(len(values), -1).astype(int)
+        integers = np.where(pairs > 7, pairs - 16, pairs)
+    else:
+        integers = values.view(np.int8)
+    scale = np.ascontiguousarray(scales).view("<f2").astype(np.float64)
+    return integers * np.repeat(scale, h["group"], axis=1)
+
+
+class ConvertCheckpoint(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.tensors = tensor_file.read_safetensors(os.path.join(DEMO, "model.safetensors"))
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="engram-convert-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def tensor(self, layer, name):
+        return np.array(self.tensors[f"model.layers.{layer}.engram.{name}"][1])
+
+    def convert(self, out, *flags):
+        done = run("convert", "--model", DEMO, "--tables", os.path.join(self.directory, out), *flags)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def table(self, out, layer):
+        return os.path.join(self.directory, out, f"layer-{layer}.engram-table")
+
+    def test_rows_and_constants_are_the_checkpoints(self):
+        token_map = np.array(self.tensors["model.engram_token_map"][1])
+        for layout in ("split", "interleaved"):
+            self.convert(layout, "--layout", layout, "--extent-size", "64KiB", "--verify")
+            for layer in (1, 4):
+                h, values, scales = open_table(self.table(layout, layer))
+                self.assertEqual(h["layer"], layer)
+                self.assertEqual(h["moduli"], self.tensor(layer, "moduli").tolist())
+                self.assertEqual(h["multipliers"], self.tensor(layer, "multipliers").tolist())
+                self.assertEqual(h["token_map_sha256"],
+                                 hashlib.sha256(token_map.astype("<i4").tobytes()).hexdigest())
+                np.testing.assert_array_equal(values, self.tensor(layer, "embedding.weight"))
+                np.testing.assert_array_equal(scales, self.tensor(layer, "embedding.scale"))
+        again = self.convert("split", "--extent-size", "64KiB")
+        self.assertEqual(again.stdout.count("is there already"), 2)
+
+    def test_other_codecs_and_their_errors(self):
+        source = decode({"codec": "f8_e4m3+ue8m0"}, self.tensor(4, "embedding.weight"),
+                        self.tensor(4, "embedding.scale"))
+        worst = {"bf16": 0, "f32": 0, "f8_e4m3": 0.01, "int8": 1e-4, "int4": 0.03}
+        for codec, most in worst.items():
+            layout = "interleaved" if codec in ("int8", "f32") else "split"
+            done = self.convert(codec, "--codec", codec, "--layers", "4", "--group", "16",
+                                "--layout", layout, "--io-threads", "3")
+            h, values, scales = open_table(self.table(codec, 4))
+            self.assertEqual(h["codec"], codec)
+            result = decode(h, values, scales)
+            nmse = np.sum((result - source) ** 2) / np.sum(source ** 2)
+            self.assertLessEqual(nmse, most, codec)
+            report = json.loads(read(self.table(codec, 4) + ".json"))["encoding_errors"]
+            self.assertEqual(report["all"]["rows"], len(source))
+            self.assertAlmostEqual(report["all"]["nmse"], nmse, delta=1e-4 * nmse + 1e-12)
+            self.assertAlmostEqual(report["all"]["max_abs_error"], np.max(np.abs(result - source)),
+                                   delta=1e-5)
+            self.assertEqual(len(report["columns"]), len(h["moduli"]))
+            self.assertEqual([c["rows"] for c in report["columns"]], h["moduli"])
+            self.assertIn("column 7", done.stdout)
+        self.assertFalse(os.path.exists(self.table("int8", 1)))
+
+    def test_killed_while_encoding_it_ends_with_the_same_bytes(self):
+        flags = ["--codec", "int4", "--layers", "1", "--extent-size", "16KiB", "--io-threads", "2"]
+        self.convert("wanted", *flags)
+        seed = random.randrange(1 << 32)
+        print("seed", seed)
+        moments = random.Random(seed)
+        for attempt in range(300):
+            process = subprocess.Popen(
+                [ENGRAM, "convert", "--model", DEMO, "--tables",
+                 os.path.join(self.directory, "out"), *flags],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(moments.uniform(0, 0.02 * (attempt + 1)))
+            process.kill()
+            if process.wait() == 0:
+                break
+        self.assertEqual(read(self.table("out", 1)), read(self.table("wanted", 1)))
+
+    def test_wrong_layers_and_widths(self):
+        out = os.path.join(self.directory, "out")
+        for says, flags in [("tables in the layers 1, 4", ["--layers", "3"]),
+                            ("expected a multiple of 64", ["--codec", "int8", "--group", "64"])]:
+            done = run("convert", "--model", DEMO, "--tables", out, *flags)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(says, done.stderr)
+        self.assertEqual(run("convert", "--model", out, "--tables", out).returncode, 1)
 
 
 class Convert(unittest.TestCase):
@@ -116,6 +248,20 @@ class Convert(unittest.TestCase):
         self.assertEqual(sorted(os.listdir(self.path("out"))),
                          ["layer-1.engram-table", "layer-1.engram-table.json"])
         self.assertEqual(read(table + ".json"), read(wanted + ".json"))
+
+    def test_killed_between_the_rename_and_the_end_it_tidies_up(self):
+        flags = ["--rows", "50k"]
+        self.assertEqual(self.synthesize("out", *flags).returncode, 0)
+        table = self.path("out", "layer-1.engram-table")
+        companion = read(table + ".json")
+        with open(table + ".json", "wb") as f:
+            f.write(companion.replace(json.dumps(json.loads(companion)["id"]).encode(), b"null"))
+        with open(table + ".unfinished.journal", "wb") as f:
+            f.write(b"what is left of a journal")
+        again = self.synthesize("out", *flags)
+        self.assertIn("is there already", again.stdout)
+        self.assertEqual(read(table + ".json"), companion)
+        self.assertFalse(os.path.exists(table + ".unfinished.journal"))
 
     def test_ctrl_c_keeps_what_is_done(self):
         flags = ["--rows", "4M", "--extent-size", "1MiB"]  # 1 GiB, so that there is time
