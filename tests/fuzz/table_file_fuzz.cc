@@ -3,6 +3,7 @@
 // encode to the same bytes, and every row must be readable.
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
