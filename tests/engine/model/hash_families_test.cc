@@ -74,6 +74,27 @@ TEST_CASE("small and unequal table sizes share no prime", "[ngram]") {
   CHECK(derive_moduli(c) == std::vector<Numbers>{{1099511627689, 1099511627791}});
 }
 
+TEST_CASE("row counts of the test-sized V4.1 and of Engram-27B follow", "[families]") {
+  EngramConfig tiny = v41_config();
+  tiny.layer_ids = {1, 2};
+  tiny.n_heads = 4;
+  for (int64_t size = 510; size <= 521; ++size) {
+    CAPTURE(size);
+    tiny.vocab_size = {size, size, size};
+    const auto g = derive_v41_geometries(tiny, 2);
+    CHECK(g[0].rows == 6748);
+    CHECK(g[1].rows == 7592);
+  }
+  EngramConfig paper = demo_config(99092);
+  paper.layer_ids = {1, 14};
+  paper.vocab_size = {2262400, 2262400};
+  const auto g = derive_geometries(paper, memory::RowCodec::kBf16, 2);
+  CHECK(g[0].moduli[0] == 2262409);
+  CHECK(g[0].moduli[1] == 2262413);
+  CHECK(g[0].rows == 36199972);
+  CHECK(g[1].rows == 36204260);
+}
+
 TEST_CASE("constants of Qwen4-Exp are those of its checkpoint", "[families]") {
   const memory::TableGeometry g = derive_ple_geometries(tests::qwen_hash())[0];
   CHECK(g.layer == 1);
