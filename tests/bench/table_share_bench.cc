@@ -1,6 +1,7 @@
 // Sharing a table: what four server processes and the daemon that holds the table pay for it
 // together, how long attaching takes, and who survives whose death. The table is filled with
-// made-up rows in memory; its size is 8 GiB, or 64 MiB with --smoke.
+// made-up rows in memory; its size is 8 GiB, or 64 MiB with --smoke. --filter huge or small
+// runs one kind of pages; --threads fill it; every process attaches once, so there are no rounds.
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
@@ -110,10 +111,15 @@ struct Ready {
 };
 
 [[noreturn]] void run_daemon(
-    const std::string& socket, const memory::TableHeader& header, memory::HugePages huge, int out) {
+    const std::string& socket,
+    const memory::TableHeader& header,
+    memory::HugePages huge,
+    int threads,
+    int out) {
   memory::ArenaOptions options;
   options.shareable = true;
   options.huge = huge;
+  options.threads = threads;
   memory::Result<memory::TableMemory> pages =
       memory::allocate_table_memory("table", header.data_bytes, options, nullptr);
   if (!pages.ok()) give_up(pages.status());
@@ -124,7 +130,7 @@ struct Ready {
   std::snprintf(
       ready.pages, sizeof ready.pages, "%s", memory::page_kind_name(pages.value().copy_pages(0)));
   const Clock::time_point begin = Clock::now();
-  fill(header, pages.value().data(), memory::usable_cores());
+  fill(header, pages.value().data(), threads);
   ready.fill_seconds = seconds_since(begin);
   auto server = memory::ShareServer::listen(socket, 0600);
   if (!server.ok()) give_up(server.status());
@@ -197,10 +203,13 @@ Process start(const Run& run) {
 }
 
 // One arm; whether all rows were right wherever somebody was killed.
-bool measure(const memory::TableHeader& header, memory::HugePages huge, int rows) {
+bool measure(const memory::TableHeader& header, memory::HugePages huge, const Options& options) {
+  const int rows = options.smoke ? 10000 : 1000000;
+  const int threads = options.threads > 0 ? options.threads : memory::usable_cores();
   const tests::TempDirectory directory;
   const std::string socket = directory.file("socket");
-  const Process daemon = start([&](int, int out) { run_daemon(socket, header, huge, out); });
+  const Process daemon =
+      start([&](int, int out) { run_daemon(socket, header, huge, threads, out); });
   Ready ready;
   if (read(daemon.from, &ready, sizeof ready) != sizeof ready) {
     waitpid(daemon.id, nullptr, 0);
@@ -246,8 +255,16 @@ int run(int argc, char** argv) {
   const int64_t bytes = options.smoke ? int64_t{64} << 20 : int64_t{8} << 30;
   const memory::TableHeader header = plan(bytes);
   bool right = true;
-  for (const memory::HugePages huge : {memory::HugePages::kAuto, memory::HugePages::kOff}) {
-    right = measure(header, huge, options.smoke ? 10000 : 1000000) && right;
+  const struct {
+    const char* name;
+    memory::HugePages huge;
+  } arms[] = {
+      {"huge pages", memory::HugePages::kAuto},
+      {"small pages", memory::HugePages::kOff},
+  };
+  for (const auto& arm : arms) {
+    if (std::string(arm.name).find(options.filter) == std::string::npos) continue;
+    right = measure(header, arm.huge, options) && right;
   }
   return right ? 0 : 1;
 }
