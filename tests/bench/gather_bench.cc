@@ -1,13 +1,24 @@
-// Random rows of a host table: the row store against the copy loop one would write by hand, with
-// the best prefetch distance of the same run. One thread, as the engine's side stream. Rows of
-// 128, 256 and 320 bytes from a table of 8 GiB; fp8 rows beside; and the lookup of one token.
+// Random rows of a host table: the row store against a plain loop that copies the same bytes in the
+// same order, with the best prefetch distance and cache level of the same run. One thread, as the
+// engine's side stream. Every row format, tables from 64 MiB to 12 GiB (those the memory holds), in
+// huge pages (explicit ones when the pool has them, else transparent) and in small pages.
+//
+// One line per table and format: ns per row of chunks of 8192 tokens x 16 rows, decoded to bf16 and
+// to f32, ns per single token, and the shares of the copy loop: its time over the gather's.
+// --filter matches "PAGES SIZE FORMAT", such as "huge 1.00 GiB fp8".
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
+#include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "memory/base/byte_text.h"
+#include "memory/device/system_limits.h"
+#include "memory/table/host_arena.h"
 #include "memory/table/row_store.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/peaks.h"
@@ -17,52 +28,81 @@ namespace {
 
 using memory::DType;
 using memory::HostRowStore;
-using memory::OwnedTable;
+using memory::HugePages;
 using memory::RowCodec;
+using memory::RowPlace;
 using memory::TableGeometry;
 
 constexpr int64_t kColumns = 16;
+constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr int64_t kAhead[] = {8, 16, 32, 64};
+
+struct Format {
+  const char* name;
+  RowCodec codec;
+  int64_t width;
+  bool interleaved = false;
+};
+constexpr Format kFormats[] = {
+    {"bf16 128 B", RowCodec::kBf16, 64},
+    {"bf16 256 B", RowCodec::kBf16, 128},
+    {"bf16 320 B", RowCodec::kBf16, 160},
+    {"fp8 + ue8m0 264 B, split", RowCodec::kF8Ue8m0, 256},
+    {"fp8 + ue8m0 264 B, interleaved", RowCodec::kF8Ue8m0, 256, true},
+    {"fp8, tensor scale, 160 B", RowCodec::kF8Tensor, 160},
+    {"int8 272 B, interleaved", RowCodec::kInt8, 256, true},
+    {"int4 144 B, interleaved", RowCodec::kInt4, 256, true},
+};
 
 struct Sizes {
-  int64_t table_bytes = int64_t{8} << 30;
   int64_t tokens = 8192;      // of one run
   int64_t ring_tokens = 128;  // staging that stays in cache
-  int64_t runs = 64;          // with rows of their own, before rows are asked for again
+  int64_t runs = 16;          // with rows of their own, before rows are asked for again
 };
-constexpr Sizes kSmoke{.table_bytes = int64_t{8} << 20, .tokens = 64, .ring_tokens = 16, .runs = 4};
 
-OwnedTable make_table(RowCodec codec, int64_t width, int64_t bytes) {
-  TableGeometry g;
-  g.codec = codec;
-  g.row_width = width;
-  const int64_t column_rows = bytes / (g.value_bytes() + g.scale_bytes()) / kColumns;
-  for (int64_t c = 0; c < kColumns; ++c) {
-    g.moduli.push_back(column_rows);
-    g.offsets.push_back(c * column_rows);
-  }
-  g.rows = kColumns * column_rows;
-  memory::Result<OwnedTable> table = memory::make_owned_table(std::move(g), "");
-  if (!table.ok()) {
-    std::fprintf(stderr, "%s\n", table.status().to_string().c_str());
-    std::exit(1);
-  }
-  return std::move(table).value();
-}
-
-// One table and everything that is timed on it.
-class Table {
+// A format laid over the bytes of a table, with what is timed on it.
+class Rows {
  public:
-  Table(RowCodec codec, int64_t width, const Sizes& sizes)
-      : sizes_(sizes), table_(make_table(codec, width, sizes.table_bytes)), store_(*table_.store) {
-    const TableGeometry& g = store_.geometry();
-    fill_bytes(table_.values, std::min<int64_t>(g.rows * g.value_bytes(), 64 << 20), 5);
-    if (g.scale_bytes() > 0) std::fill_n(table_.scales, g.rows * g.scale_bytes(), uint8_t{127});
-    ids_.resize(static_cast<size_t>(sizes.runs * sizes.tokens * kColumns));
-    slots_.resize(static_cast<size_t>(sizes.tokens));
-    const int64_t row_bytes = kColumns * width * 4;
-    staging_ = allocate("staging", sizes.ring_tokens * row_bytes);
-    for (int64_t t = 0; t < sizes.tokens; ++t) {
-      slots_[static_cast<size_t>(t)] = static_cast<int32_t>(t % sizes.ring_tokens);
+  Rows(const Format& format, uint8_t* data, int64_t bytes, const Sizes& sizes)
+      : sizes_(sizes), failed_() {
+    TableGeometry g;
+    g.codec = format.codec;
+    g.row_width = format.width;
+    g.tensor_scale = 0.01f;
+    value_bytes_ = g.value_bytes();
+    scale_bytes_ = g.scale_bytes();
+    const int64_t stride = value_bytes_ + scale_bytes_;
+    const int64_t column_rows = bytes / stride / kColumns;
+    for (int64_t c = 0; c < kColumns; ++c) {
+      g.moduli.push_back(column_rows);
+      g.offsets.push_back(c * column_rows);
+    }
+    g.rows = kColumns * column_rows;
+    place_ = {data, nullptr, value_bytes_, scale_bytes_};
+    if (scale_bytes_ > 0) place_.scales = data + g.rows * value_bytes_;
+    if (format.interleaved) place_ = {data, data + value_bytes_, stride, stride};
+    draw_ids(g);
+    staging_ = allocate("staging", sizes.ring_tokens * kColumns * (format.width * 4 + 64));
+    width_ = g.vector_width();
+    memory::Result<std::unique_ptr<HostRowStore>> store = memory::make_host_row_store(
+        std::move(g),
+        {.place = place_, .bytes = bytes, .owner = {}, .where = "host", .version = "0"});
+    ENGRAM_CHECK(store.ok());
+    store_ = std::move(store).value();
+  }
+
+  void gather(DType dtype) { gather_tokens(dtype, sizes_.tokens); }
+  // Token by token, each waiting for its rows.
+  void gather_one_by_one() { gather_tokens(DType::kBf16, 1); }
+  void copy(int64_t ahead, bool second_level) { copy_tokens(sizes_.tokens, ahead, second_level); }
+  void copy_one_by_one(bool second_level) { copy_tokens(1, kColumns, second_level); }
+
+ private:
+  void draw_ids(const TableGeometry& g) {
+    ids_.resize(static_cast<size_t>(sizes_.runs * sizes_.tokens * kColumns));
+    slots_.resize(static_cast<size_t>(sizes_.tokens));
+    for (int64_t t = 0; t < sizes_.tokens; ++t) {
+      slots_[static_cast<size_t>(t)] = static_cast<int32_t>(t % sizes_.ring_tokens);
     }
     uint64_t state = 88172645463325252u;
     for (size_t i = 0; i < ids_.size(); ++i) {
@@ -72,51 +112,42 @@ class Table {
       ids_[i] = g.offsets[column] + static_cast<int64_t>(draw);
     }
   }
-
-  void gather(DType dtype) { gather(next_ids(), 0, sizes_.tokens, staging(dtype)); }
-
-  // Token by token, each waiting for its rows.
-  void gather_one_by_one(DType dtype) {
-    const memory::View out = staging(dtype);
+  void gather_tokens(DType dtype, int64_t at_a_time) {
+    const memory::View out = memory::make_view(staging_.data(), dtype, sizes_.ring_tokens, width_);
     const int64_t* ids = next_ids();
-    for (int64_t t = 0; t < sizes_.tokens; ++t) {
-      gather(ids + t * kColumns, t, 1, out);
+    for (int64_t t = 0; t < sizes_.tokens; t += at_a_time) {
+      const memory::Status status =
+          store_->gather(ids + t * kColumns, slots_.data() + t, at_a_time, out, &failed_);
+      ENGRAM_CHECK(status.ok());
     }
   }
-
-  void copy(int64_t ahead) {
-    copy_rows(
-        store_.place().values, store_.geometry().value_bytes(), next_ids(),
-        sizes_.tokens * kColumns, ahead, staging_.as<uint8_t>(), sizes_.ring_tokens * kColumns);
+  void copy_tokens(int64_t at_a_time, int64_t ahead, bool second_level) {
+    const int64_t* ids = next_ids();
+    for (int64_t t = 0; t < sizes_.tokens; t += at_a_time) {
+      copy_rows(
+          {.place = place_,
+           .value_bytes = value_bytes_,
+           .scale_bytes = scale_bytes_,
+           .ids = ids + t * kColumns,
+           .count = at_a_time * kColumns,
+           .ahead = ahead,
+           .second_level = second_level,
+           .to = staging_.as<uint8_t>(),
+           .ring_rows = sizes_.ring_tokens * kColumns});
+    }
   }
-
-  int64_t run_bytes() const {
-    const TableGeometry& g = store_.geometry();
-    return sizes_.tokens * kColumns * (g.value_bytes() + g.scale_bytes());
-  }
-  uint64_t hash() const {
-    return hash_bytes(staging_.data(), std::min<int64_t>(staging_.bytes(), 1 << 20));
-  }
-  const HostRowStore& store() const { return store_; }
-  int64_t tokens() const { return sizes_.tokens; }
-
- private:
-  memory::View staging(DType dtype) const {
-    return memory::make_view(
-        staging_.data(), dtype, sizes_.ring_tokens, store_.geometry().vector_width());
-  }
-  void gather(const int64_t* ids, int64_t first, int64_t tokens, memory::View out) {
-    ENGRAM_CHECK(store_.gather(ids, slots_.data() + first, tokens, out, &failed_).ok());
-  }
-  // Every run asks for other rows, so that none comes from a cache.
+  // Every run asks for other rows, so that none comes from a cache that is smaller than the table.
   const int64_t* next_ids() {
     run_ = (run_ + 1) % sizes_.runs;
     return ids_.data() + run_ * sizes_.tokens * kColumns;
   }
 
   const Sizes sizes_;
-  const OwnedTable table_;
-  HostRowStore& store_;
+  int64_t value_bytes_ = 0;
+  int64_t scale_bytes_ = 0;
+  int64_t width_ = 0;
+  RowPlace place_;
+  std::unique_ptr<HostRowStore> store_;
   memory::Buffer staging_;
   std::vector<int64_t> ids_;
   std::vector<int32_t> slots_;
@@ -124,66 +155,90 @@ class Table {
   int64_t run_ = 0;
 };
 
-void bench_bf16(Suite& suite, Table& table, const std::string& label) {
-  for (const int64_t ahead : {0, 4, 8, 12, 16, 24, 32, 48}) {
-    suite.add(
-        {.name = label + ": copy loop, " + std::to_string(ahead) + " rows ahead",
-         .bytes = table.run_bytes(),
-         .run = [&table, ahead] { table.copy(ahead); }});
+// Medians of cases that take turns, round after round; ns of one of `pieces`.
+std::vector<double> time_in_turns(
+    const std::vector<std::function<void()>>& cases, int rounds, int64_t pieces) {
+  std::vector<std::vector<double>> ns(cases.size());
+  for (int round = 0; round <= rounds; ++round) {
+    for (size_t i = 0; i < cases.size(); ++i) {
+      const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
+      cases[i]();
+      const std::chrono::duration<double, std::nano> taken =
+          std::chrono::steady_clock::now() - begin;
+      if (round > 0) ns[i].push_back(taken.count() / static_cast<double>(pieces));
+    }
   }
-  suite.add(
-      {.name = label + ": gather to bf16",
-       .bytes = table.run_bytes(),
-       .run = [&table] { table.gather(DType::kBf16); },
-       .hash = [&table] { return table.hash(); }});
-  suite.add({.name = label + ": gather to f32", .bytes = table.run_bytes(), .run = [&table] {
-               table.gather(DType::kF32);
-             }});
-  suite.add(
-      {.name = label + ": one token at a time",
-       .bytes = table.run_bytes(),
-       .repeats = table.tokens(),
-       .run = [&table] { table.gather_one_by_one(DType::kBf16); }});
+  std::vector<double> medians;
+  for (std::vector<double>& of_case : ns) {
+    std::sort(of_case.begin(), of_case.end());
+    medians.push_back(of_case[of_case.size() / 2]);
+  }
+  return medians;
 }
 
-void report_share(const Suite& suite, const std::string& label) {
-  double best = 0.;
-  for (const int64_t ahead : {0, 4, 8, 12, 16, 24, 32, 48}) {
-    const double us =
-        suite.median_us(label + ": copy loop, " + std::to_string(ahead) + " rows ahead");
-    if (us > 0. && (best == 0. || us < best)) best = us;
+void measure(const std::string& label, Rows& rows, const Sizes& sizes, int rounds) {
+  std::vector<std::function<void()>> cases = {
+      [&] { rows.gather(DType::kBf16); }, [&] { rows.gather(DType::kF32); }};
+  for (const int64_t ahead : kAhead) {
+    cases.push_back([&rows, ahead] { rows.copy(ahead, false); });
+    cases.push_back([&rows, ahead] { rows.copy(ahead, true); });
   }
-  const double us = suite.median_us(label + ": gather to bf16");
-  if (us > 0.) std::printf("%s: gather %.3f of the best copy loop\n", label.c_str(), best / us);
+  const std::vector<double> chunk = time_in_turns(cases, rounds, sizes.tokens * kColumns);
+  const auto best = std::min_element(chunk.begin() + 2, chunk.end());
+  const int64_t which = best - chunk.begin() - 2;
+  const std::vector<double> token = time_in_turns(
+      {[&] { rows.gather_one_by_one(); }, [&] { rows.copy_one_by_one(false); },
+       [&] { rows.copy_one_by_one(true); }},
+      rounds, sizes.tokens);
+  const double token_copy = std::min(token[1], token[2]);
+  std::printf(
+      "%-50s bf16 %6.1f ns/row %5.2f   f32 %6.1f %5.2f   copy %6.1f (%lld ahead, L%d)   "
+      "token %5.0f ns %5.2f   %5.1f M rows/s\n",
+      label.c_str(), chunk[0], *best / chunk[0], chunk[1], *best / chunk[1], *best,
+      static_cast<long long>(kAhead[which / 2]), which % 2 == 0 ? 1 : 2, token[0],
+      token_copy / token[0], 1e3 / chunk[0]);
+  std::fflush(stdout);
+}
+
+// Every format on one table. Its bytes are no NaN in any of them; what they are does not matter.
+void bench_table(const Options& options, HugePages huge, int64_t bytes, const Sizes& sizes) {
+  const std::string name =
+      (huge == HugePages::kOff ? "small " : "huge ") + memory::format_bytes(bytes) + " ";
+  std::vector<Format> formats;
+  for (const Format& format : kFormats) {
+    if ((name + format.name).find(options.filter) != std::string::npos) formats.push_back(format);
+  }
+  if (formats.empty()) return;
+  memory::ArenaOptions arena;
+  arena.huge = huge;
+  memory::Result<memory::TableMemory> table =
+      memory::allocate_table_memory("benchmark", bytes, arena, nullptr);
+  if (!table.ok()) {
+    std::printf("%sskipped: %s\n", name.c_str(), table.status().message().c_str());
+    return;
+  }
+  std::printf("%s: %s\n", name.c_str(), table.value().report().text().c_str());
+  uint8_t* data = table.value().data();
+  std::memset(data, 0x5a, static_cast<size_t>(bytes));
+  for (const Format& format : formats) {
+    Rows rows(format, data, bytes, sizes);
+    measure(name + format.name, rows, sizes, options.rounds);
+  }
 }
 
 }  // namespace
 
 int run_gather(const Options& options) {
-  const Sizes sizes = options.smoke ? kSmoke : Sizes();
-  // One table at a time: two of 8 GiB would not fit everywhere.
-  for (const int64_t row_bytes : {128, 256, 320}) {
-    Suite suite(options);
-    Table table(RowCodec::kBf16, row_bytes / 2, sizes);
-    const std::string label = std::to_string(row_bytes) + " B";
-    std::printf("%s: %s\n", label.c_str(), table.store().placement().c_str());
-    bench_bf16(suite, table, label);
-    suite.run();
-    report_share(suite, label);
+  Sizes sizes;
+  std::vector<int64_t> tables = {64 * kMiB, 256 * kMiB, 1024 * kMiB, 4096 * kMiB, 12288 * kMiB};
+  if (options.smoke) {
+    sizes = {.tokens = 64, .ring_tokens = 16, .runs = 4};
+    tables = {8 * kMiB};
   }
-  Suite suite(options);
-  Table table(RowCodec::kF8Ue8m0, 256, sizes);
-  suite.add(
-      {.name = "256 fp8 + 8 scales: gather to bf16",
-       .bytes = table.run_bytes(),
-       .run = [&table] { table.gather(DType::kBf16); },
-       .hash = [&table] { return table.hash(); }});
-  suite.add(
-      {.name = "256 fp8 + 8 scales: one token at a time",
-       .bytes = table.run_bytes(),
-       .repeats = table.tokens(),
-       .run = [&table] { table.gather_one_by_one(DType::kBf16); }});
-  return suite.run();
+  for (const HugePages huge : {HugePages::kAuto, HugePages::kOff}) {
+    for (const int64_t bytes : tables) bench_table(options, huge, bytes, sizes);
+  }
+  return 0;
 }
 
 }  // namespace engram::bench

@@ -3,6 +3,7 @@
 #include <hwy/cache_control.h>
 
 #include <algorithm>
+#include <cstring>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tests/bench/peaks.cc"
@@ -59,26 +60,47 @@ int64_t multiply_add_flops() {
   return 2 * 24 * static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<float, 16>()));
 }
 
-void copy_rows(
-    const uint8_t* table,
-    int64_t row_bytes,
-    const int64_t* ids,
-    int64_t count,
-    int64_t ahead,
-    uint8_t* to,
-    int64_t ring_rows) {
+template <int kLevel>
+HWY_INLINE void prefetch(const uint8_t* from, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, kLevel == 1 ? 3 : 2);
+  __builtin_prefetch(from + bytes - 1, 0, kLevel == 1 ? 3 : 2);
+}
+
+template <int kLevel>
+void copy_rows_from(const RowCopy& copy) {
   const hn::CappedTag<uint8_t, 64> d;
   constexpr int64_t kStep = static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<uint8_t, 64>()));
+  const RowCopy c = copy;
+  const bool behind = c.place.scales == c.place.values + c.value_bytes;
+  const int64_t first = behind ? c.value_bytes + c.scale_bytes : c.value_bytes;
+  const int64_t second = behind ? 0 : c.scale_bytes;
+  const int64_t out_stride = (c.value_bytes + c.scale_bytes + 63) / 64 * 64;
+  const auto ask = [&](int64_t i) HWY_ATTR {
+    const int64_t id = c.ids[i];
+    prefetch<kLevel>(c.place.values + id * c.place.value_stride, first);
+    if (second > 0) prefetch<kLevel>(c.place.scales + id * c.place.scale_stride, second);
+  };
+  for (int64_t i = 0; i < std::min(c.ahead, c.count); ++i) ask(i);
   int64_t slot = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (i + ahead < count) {
-      const uint8_t* next = table + ids[i + ahead] * row_bytes;
-      for (int64_t line = 0; line < row_bytes; line += 64) hwy::Prefetch(next + line);
+  for (int64_t i = 0; i < c.count; ++i) {
+    if (i + c.ahead < c.count) ask(i + c.ahead);
+    const uint8_t* row = c.place.values + c.ids[i] * c.place.value_stride;
+    uint8_t* out = c.to + slot * out_stride;
+    int64_t b = 0;
+    for (; b + kStep <= first; b += kStep) hn::StoreU(hn::LoadU(d, row + b), d, out + b);
+    for (; b < first; b += 8) std::memcpy(out + b, row + b, 8);
+    for (int64_t s = 0; s < second; s += 8) {
+      std::memcpy(out + first + s, c.place.scales + c.ids[i] * c.place.scale_stride + s, 8);
     }
-    const uint8_t* row = table + ids[i] * row_bytes;
-    uint8_t* out = to + slot * row_bytes;
-    for (int64_t b = 0; b < row_bytes; b += kStep) hn::StoreU(hn::LoadU(d, row + b), d, out + b);
-    if (++slot == ring_rows) slot = 0;
+    if (++slot == c.ring_rows) slot = 0;
+  }
+}
+
+void copy_rows(const RowCopy& copy) {
+  if (copy.second_level) {
+    copy_rows_from<2>(copy);
+  } else {
+    copy_rows_from<1>(copy);
   }
 }
 
@@ -105,15 +127,8 @@ int64_t multiply_add_flops() {
   return HWY_DYNAMIC_DISPATCH(multiply_add_flops)();
 }
 
-void copy_rows(
-    const uint8_t* table,
-    int64_t row_bytes,
-    const int64_t* ids,
-    int64_t count,
-    int64_t ahead,
-    uint8_t* to,
-    int64_t ring_rows) {
-  HWY_DYNAMIC_DISPATCH(copy_rows)(table, row_bytes, ids, count, ahead, to, ring_rows);
+void copy_rows(const RowCopy& copy) {
+  HWY_DYNAMIC_DISPATCH(copy_rows)(copy);
 }
 
 }  // namespace engram::bench

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "memory/table/row_place.h"
+
 namespace engram::bench {
 
 // Reads [0, bytes) forward; some function of all of it. `ahead`: distance of the software prefetch
@@ -14,15 +16,20 @@ float multiply_add(int64_t count);
 // Floating-point operations of one count.
 int64_t multiply_add_flops();
 
-// to[i] = row ids[i], rows of row_bytes, the row `ahead` places further prefetched: the gather one
-// would write by hand. `to` is a ring of ring_rows rows.
-void copy_rows(
-    const uint8_t* table,
-    int64_t row_bytes,
-    const int64_t* ids,
-    int64_t count,
-    int64_t ahead,
-    uint8_t* to,
-    int64_t ring_rows);
+// Rows copied one after the other in the order of `ids`, values then scales, the row `ahead` places
+// further prefetched: the gather one would write by hand. `to` is a ring of ring_rows rows, each at
+// a multiple of 64 bytes, that the copies of 64 bytes may overrun by as much.
+struct RowCopy {
+  memory::RowPlace place;
+  int64_t value_bytes = 0;
+  int64_t scale_bytes = 0;
+  const int64_t* ids = nullptr;
+  int64_t count = 0;
+  int64_t ahead = 0;
+  bool second_level = false;  // of the caches, for the prefetch; else the first
+  uint8_t* to = nullptr;
+  int64_t ring_rows = 0;
+};
+void copy_rows(const RowCopy& copy);
 
 }  // namespace engram::bench
