@@ -14,6 +14,7 @@
 #include "memory/base/byte_text.h"
 #include "memory/io/safetensors.h"
 #include "memory/table/placement.h"
+#include "memory/table/preflight_set.h"
 #include "memory/table/table_file.h"
 #include "tools/command.h"
 
@@ -83,22 +84,6 @@ memory::Status add_checkpoint(
   return {};
 }
 
-// What the placement leaves for host memory.
-memory::Status apply_placement(const std::string& text, memory::PreflightRequest* request) {
-  const memory::Result<memory::Placement> placement = memory::parse_placement(text);
-  if (!placement.ok()) return placement.status();
-  int64_t host = 0;
-  for (const memory::TierRequest& tier : placement.value().tiers) {
-    if (tier.tier == memory::Tier::kHost) host = tier.bytes < 0 ? INT64_MAX : tier.bytes;
-    if (tier.tier == memory::Tier::kNvme) request->may_use_nvme = true;
-  }
-  for (int64_t& bytes : request->table_bytes) {
-    bytes = std::min(bytes, host);
-    host -= bytes;
-  }
-  return {};
-}
-
 memory::Status make_request(const PreflightArguments& a, memory::PreflightRequest* request) {
   request->other_bytes = kLoaderBytes;
   if (!a.tables.empty()) ENGRAM_RETURN_IF_ERROR(add_table_files(a.tables, request));
@@ -107,7 +92,9 @@ memory::Status make_request(const PreflightArguments& a, memory::PreflightReques
   }
   for (const int64_t bytes : request->table_bytes) request->write_bytes += bytes;
   request->write_directory = a.write_directory;
-  ENGRAM_RETURN_IF_ERROR(apply_placement(a.placement, request));
+  const memory::Result<memory::Placement> placement = memory::parse_placement(a.placement);
+  if (!placement.ok()) return placement.status();
+  memory::limit_to_placement(placement.value(), request);
   if (!a.cache.empty()) {
     const memory::Result<int64_t> bytes = memory::parse_bytes(a.cache);
     if (!bytes.ok()) return bytes.status();

@@ -10,6 +10,8 @@
 #include "engine/run/loop.h"
 #include "engine/run/memory_plan.h"
 #include "memory/device/system_limits.h"
+#include "memory/table/preflight.h"
+#include "memory/table/preflight_set.h"
 
 namespace engram::engine {
 namespace {
@@ -153,6 +155,21 @@ Status load_model(EngineParts& parts) {
   return {};
 }
 
+// What stands in the way of the tables is said, with its fix, before any memory is taken for them.
+Status check_machine(const memory::TableRequest& request) {
+  if (request.wanted.empty()) return {};
+  for (const memory::Finding& f : memory::preflight(memory::preflight_request(request))) {
+    if (f.severity == memory::Severity::kOk) continue;
+    const std::string line = "preflight: " + memory::finding_line(f);
+    if (f.severity == memory::Severity::kFail) {
+      return f.what == "memory" ? memory::resource_exhausted(line)
+                                : memory::failed_precondition(line);
+    }
+    spdlog::warn("{}", line);
+  }
+  return {};
+}
+
 Status open_tables(EngineParts& parts) {
   const EngineOptions& o = parts.options;
   memory::TableRequest request = table_request(*parts.weights);
@@ -165,6 +182,7 @@ Status open_tables(EngineParts& parts) {
     spdlog::info(
         "loading tables: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
   };
+  ENGRAM_RETURN_IF_ERROR(check_machine(request));
   Result<std::unique_ptr<memory::TableSet>> tables = memory::TableSet::open(request);
   if (!tables.ok()) return tables.status();
   parts.tables = std::move(tables).value();

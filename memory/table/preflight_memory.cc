@@ -170,9 +170,11 @@ Finding check_memory(const PreflightRequest& r, const PoolUse& pools) {
     if (peak > machine) {
       f.command += "; the machine itself has only " + format_bytes(machine) + " available";
     }
+  } else if (r.other_bytes + kGiB > available) {
+    f.command = "end other processes, or make the key-value cache smaller: --kv-cache-memory";
   } else {
     f.command = "end other processes, or keep rows on the disk: --table-placement host:" +
-                gib(std::max<int64_t>(0, available - r.other_bytes - kGiB)) + "GiB,nvme";
+                std::to_string((available - r.other_bytes) / kGiB) + "GiB,nvme";
   }
   return f;
 }

@@ -2,10 +2,13 @@
 #include "memory/table/preflight.h"
 
 #include <catch2/catch.hpp>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "memory/table/preflight_checks.h"
+#include "memory/table/preflight_set.h"
 #include "tests/support/fake_nodes.h"
 #include "tests/support/fake_root.h"
 
@@ -251,6 +254,42 @@ TEST_CASE("findings as text hold what was found and every fix", "[preflight]") {
     CHECK_THAT(text, Catch::Contains(part));
     CHECK_THAT(finding_line(findings[1]), Catch::Contains(part));
   }
+}
+
+class SourceOfBytes : public TableSource {
+ public:
+  explicit SourceOfBytes(int64_t bytes) : bytes_(bytes) {}
+  const TableGeometry& geometry() const override { return geometry_; }
+  std::string version() const override { return "1"; }
+  std::string path() const override { return "none"; }
+  int64_t image_bytes() const override { return bytes_; }
+  RowPlace place(const void*) const override { return {}; }
+  Status load(void*, const std::function<void(int64_t)>&) const override { return {}; }
+  Status read_row(int64_t, uint8_t*, uint8_t*) const override { return {}; }
+  std::string row_text(int64_t) const override { return ""; }
+
+ private:
+  TableGeometry geometry_;
+  int64_t bytes_;
+};
+
+TEST_CASE("the questions follow from a table set's options", "[preflight]") {
+  TableRequest set;
+  set.wanted.resize(2);
+  set.sources = {
+      std::make_shared<SourceOfBytes>(3 * kGiB), std::make_shared<SourceOfBytes>(2 * kGiB)};
+  set.options.arena.other_bytes = 5;
+  set.options.cache_bytes = 7;
+  CHECK(preflight_request(set).table_bytes == std::vector<int64_t>{3 * kGiB, 2 * kGiB});
+  CHECK(preflight_request(set).other_bytes == 12);
+  CHECK_FALSE(preflight_request(set).may_use_nvme);
+  set.options.placement = "host:4GiB,nvme";
+  CHECK(preflight_request(set).table_bytes == std::vector<int64_t>{3 * kGiB, kGiB});
+  CHECK(preflight_request(set).may_use_nvme);
+  set.options.placement = "nvme";
+  CHECK(preflight_request(set).table_bytes == std::vector<int64_t>{0, 0});
+  set.options.socket = "/run/tables.sock";
+  CHECK(preflight_request(set).table_bytes.empty());
 }
 
 // The real probes on this machine: whatever they say, they must not crash and must name the file.
