@@ -63,20 +63,24 @@ HWY_INLINE void store_two(FloatVec low, FloatVec high, float* to) {
   hn::StoreU(high, FloatTag(), to + kFloatLanes);
 }
 
-// e4m3 / 256, exact: its bits, moved to the place of f16's, whose exponent has a bias that is 8
-// larger. Subnormal codes become subnormal f16, which costs nothing here. NaN codes come out as
-// numbers: see has_nan_code().
-HWY_INLINE FloatVec widen_e4m3_over_256(const uint8_t* from) {
+// Two vectors of e4m3 / 256, exact: the bits of a code, moved to the place of f16's, whose exponent
+// has a bias that is 8 larger. Subnormal codes become subnormal f16, which costs nothing here. NaN
+// codes come out as numbers: see has_nan_code().
+HWY_INLINE void widen_e4m3_over_256(const uint8_t* from, FloatVec* low, FloatVec* high) {
+  const FloatTag d;
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
-  const hn::Rebind<int8_t, FloatTag> d8;
-  const hn::Rebind<int16_t, FloatTag> d16;
+  const hn::Repartition<int16_t, FloatTag> d16;
+  const hn::Rebind<int8_t, decltype(d16)> d8;
+  const hn::Half<decltype(d16)> half16;
   const hn::Rebind<hwy::float16_t, FloatTag> dh;
   const auto code = hn::PromoteTo(d16, hn::LoadU(d8, reinterpret_cast<const int8_t*>(from)));
   // Sign extension leaves copies of the sign above; all but the first go.
-  const auto half = hn::And(hn::ShiftLeft<7>(code), hn::Set(d16, static_cast<int16_t>(0xbfff)));
-  return hn::PromoteTo(FloatTag(), hn::BitCast(dh, half));
+  const auto halves = hn::And(hn::ShiftLeft<7>(code), hn::Set(d16, static_cast<int16_t>(0xbfff)));
+  *low = hn::PromoteTo(d, hn::BitCast(dh, hn::LowerHalf(half16, halves)));
+  *high = hn::PromoteTo(d, hn::BitCast(dh, hn::UpperHalf(half16, halves)));
 #else
-  return hn::Mul(widen_e4m3(from), hn::Set(FloatTag(), 0x1p-8f));
+  *low = hn::Mul(widen_e4m3(from), hn::Set(d, 0x1p-8f));
+  *high = hn::Mul(widen_e4m3(from + kFloatLanes), hn::Set(d, 0x1p-8f));
 #endif
 }
 
@@ -89,6 +93,11 @@ HWY_INLINE bool has_nan_code(const uint8_t* from, int64_t count) {
   int64_t i = 0;
   for (; i + kStep <= count; i += kStep) {
     most = hn::Max(most, hn::And(hn::LoadU(d, from + i), magnitude));
+  }
+  if (i < count && count >= kStep) {
+    // The rest with some of what came before.
+    most = hn::Max(most, hn::And(hn::LoadU(d, from + count - kStep), magnitude));
+    i = count;
   }
   bool found = !hn::AllFalse(d, hn::Eq(most, magnitude));
   for (; i < count; ++i) found |= (from[i] & 0x7f) == 0x7f;
@@ -194,24 +203,48 @@ HWY_INLINE void scale_block(const uint8_t* from, uint32_t code, T* to) {
   }
 }
 
-// Scales from 2^-117 to 2^119: the products are normal floats, and exact in bf16.
-constexpr uint32_t kLeastPlainScale = 10;
-constexpr uint32_t kMostPlainScale = 246;
+// Scales are made ready for so many blocks or groups at a time.
+constexpr int64_t kFactors = 8;
+
+// 256 times the scales of up to kFactors blocks. False when one is not between 2^-117 and 2^119,
+// where products are normal floats and exact in bf16.
+HWY_INLINE bool ue8m0_factors(const uint8_t* scales, int64_t count, float* factors) {
+  uint8_t codes[kFactors];
+  if (count == kFactors) {
+    std::memcpy(codes, scales, kFactors);
+  } else {
+    std::memset(codes, 127, kFactors);
+    for (int64_t i = 0; i < count; ++i) codes[i] = scales[i];
+  }
+  uint32_t outside = 0;
+  for (int64_t i = 0; i < kFactors; ++i) {
+    const uint32_t code = codes[i];
+    outside |= static_cast<uint32_t>(code - 10u > 236u);
+    factors[i] = std::bit_cast<float>((code + 8u) << 23);
+  }
+  return outside == 0;
+}
 
 template <typename T>
 HWY_INLINE void scale_blocks(const uint8_t* from, const uint8_t* scales, int64_t width, T* to) {
   const bool plain = kHasF16 && !has_nan_code(from, width);
-  for (int64_t i = 0; i < width; i += 32) {
-    const uint32_t code = *scales++;
-    if (!plain || code < kLeastPlainScale || code > kMostPlainScale) {
-      scale_block(from + i, code, to + i);
+  for (int64_t begin = 0; begin < width; begin += 32 * kFactors, scales += kFactors) {
+    const int64_t end = HWY_MIN(begin + 32 * kFactors, width);
+    float factors[kFactors];
+    if (!plain || !ue8m0_factors(scales, (end - begin) / 32, factors)) {
+      for (int64_t i = begin; i < end; i += 32) {
+        scale_block(from + i, scales[(i - begin) / 32], to + i);
+      }
       continue;
     }
-    const FloatVec scale = hn::Set(FloatTag(), std::bit_cast<float>((code + 8) << 23));
-    for (int64_t k = i; k < i + 32; k += 2 * kFloatLanes) {
-      store_two<Narrow::kExact>(
-          hn::Mul(widen_e4m3_over_256(from + k), scale),
-          hn::Mul(widen_e4m3_over_256(from + k + kFloatLanes), scale), to + k);
+    for (int64_t i = begin; i < end; i += 32) {
+      const FloatVec scale = hn::Set(FloatTag(), factors[(i - begin) / 32]);
+      for (int64_t k = i; k < i + 32; k += 2 * kFloatLanes) {
+        FloatVec low;
+        FloatVec high;
+        widen_e4m3_over_256(from + k, &low, &high);
+        store_two<Narrow::kExact>(hn::Mul(low, scale), hn::Mul(high, scale), to + k);
+      }
     }
   }
 }
@@ -223,44 +256,60 @@ HWY_INLINE void scale_row(const uint8_t* from, int64_t width, float factor, T* t
   if (kHasF16 && factor <= 0x1p100f && !has_nan_code(from, width)) {
     const FloatVec scale = hn::Set(FloatTag(), 256.f * factor);
     for (; i + 2 * kFloatLanes <= width; i += 2 * kFloatLanes) {
-      store_two<Narrow::kRound>(
-          hn::Mul(widen_e4m3_over_256(from + i), scale),
-          hn::Mul(widen_e4m3_over_256(from + i + kFloatLanes), scale), to + i);
+      FloatVec low;
+      FloatVec high;
+      widen_e4m3_over_256(from + i, &low, &high);
+      store_two<Narrow::kRound>(hn::Mul(low, scale), hn::Mul(high, scale), to + i);
     }
   }
   convert_row<FromE4m3>(from + i, width - i, ScaledBy{factor}, to + i);
 }
 
-HWY_INLINE float load_half(const uint8_t* from) {
-  uint16_t bits = 0;
-  std::memcpy(&bits, from, 2);
+// The f16 scales of up to kFactors groups. False when one is infinite or NaN.
+HWY_INLINE bool f16_factors(const uint8_t* scales, int64_t count, float* factors) {
+  uint16_t halves[kFactors] = {};
+  if (count == kFactors) {
+    std::memcpy(halves, scales, 2 * kFactors);
+  } else {
+    for (int64_t i = 0; i < count; ++i) std::memcpy(&halves[i], scales + 2 * i, 2);
+  }
+  uint32_t outside = 0;
+  for (const uint16_t half : halves) outside |= static_cast<uint32_t>((half & 0x7c00) == 0x7c00);
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_NEON
-  const hn::FixedTag<float, 4> d;
+  const hn::CappedTag<float, kFactors> d;
   const hn::Rebind<hwy::float16_t, decltype(d)> dh;
-  const hn::Rebind<uint16_t, decltype(d)> d16;
-  return hn::GetLane(hn::PromoteTo(d, hn::BitCast(dh, hn::Set(d16, bits))));
+  for (size_t i = 0; i < kFactors; i += hn::MaxLanes(d)) {
+    const auto part = hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(halves + i));
+    hn::StoreU(hn::PromoteTo(d, part), d, factors + i);
+  }
 #else
-  return half_to_float({bits});
+  for (int64_t i = 0; i < kFactors; ++i) factors[i] = half_to_float({halves[i]});
 #endif
+  return outside == 0;
 }
 
 // Integers in groups with an f16 scale each; a group is a multiple of 16.
 template <typename From, typename T>
 HWY_INLINE void scale_groups(
     const uint8_t* from, const uint8_t* scales, int64_t width, int64_t group, T* to) {
-  for (int64_t begin = 0; begin < width; begin += group, scales += 2) {
-    const float factor = load_half(scales);
-    const FloatVec scale = hn::Set(FloatTag(), factor);
-    const int64_t end = begin + group;
-    int64_t i = begin;
-    if (factor - factor == 0.f) {  // finite
-      for (; i + 2 * kFloatLanes <= end; i += 2 * kFloatLanes) {
-        store_two<Narrow::kRound>(
-            hn::Mul(From::load(from, i), scale), hn::Mul(From::load(from, i + kFloatLanes), scale),
-            to + i);
+  int64_t left = width / group;
+  for (int64_t begin = 0; left > 0; left -= kFactors, scales += 2 * kFactors) {
+    float factors[kFactors];
+    const int64_t count = HWY_MIN(left, kFactors);
+    const bool finite = f16_factors(scales, count, factors);
+    for (int64_t g = 0; g < count; ++g, begin += group) {
+      const FloatVec scale = hn::Set(FloatTag(), factors[g]);
+      const int64_t end = begin + group;
+      int64_t i = begin;
+      if (finite) {
+        for (; i + 2 * kFloatLanes <= end; i += 2 * kFloatLanes) {
+          store_two<Narrow::kRound>(
+              hn::Mul(From::load(from, i), scale),
+              hn::Mul(From::load(from, i + kFloatLanes), scale), to + i);
+        }
       }
+      for (; i < end; i += kFloatLanes) store(hn::Mul(From::load(from, i), scale), to + i);
     }
-    for (; i < end; i += kFloatLanes) store(hn::Mul(From::load(from, i), scale), to + i);
   }
 }
 
