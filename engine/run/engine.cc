@@ -174,6 +174,7 @@ Status open_tables(EngineParts& parts) {
   const EngineOptions& o = parts.options;
   memory::TableRequest request = table_request(*parts.weights);
   request.options = o.tables;
+  request.options.arena.other_bytes = o.kv_cache_bytes;
   request.device = parts.device.get();
   request.progress = [&o, last = int64_t{0}](const memory::TableProgress& p) mutable {
     if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});

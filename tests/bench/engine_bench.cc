@@ -92,13 +92,13 @@ class EngineBench {
            .bytes = tokens * step_bytes(c, engram),
            .repeats = tokens,
            .peak = Peak::kRead,
-           .run = [e, batch, tokens] { serve(*e, batch, 1, tokens); }});
+           .run = [e, batch, tokens] { serve(*e, plain_prompts(batch, 1), tokens); }});
     }
     suite_.add(
         {.name = case_name(name, fetch, "prefill"),
          .flops = prefill_flops(c, sizes_.prompt_tokens, engram),
          .peak = Peak::kFma,
-         .run = [this, e] { serve(*e, 1, sizes_.prompt_tokens, 1); }});
+         .run = [this, e] { serve(*e, plain_prompts(1, sizes_.prompt_tokens), 1); }});
   }
 
   void add_parts(const std::string& name);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,15 +62,39 @@ inline std::unique_ptr<engine::Engine> start_engine(const engine::EngineOptions&
   return std::move(engine).value();
 }
 
-// `batch` requests of equal lengths at once.
-inline void serve(engine::Engine& engine, int batch, int64_t prompt_tokens, int64_t max_tokens) {
-  std::vector<std::shared_ptr<WaitingSink>> sinks;
+using Prompts = std::vector<std::vector<int32_t>>;
+
+// Of byte-like ids, the same every time.
+inline Prompts plain_prompts(int batch, int64_t tokens) {
+  Prompts prompts(static_cast<size_t>(batch));
   for (int i = 0; i < batch; ++i) {
-    engine::Request request;
-    request.id = std::to_string(i);
-    for (int64_t t = 0; t < prompt_tokens; ++t) {
-      request.prompt_ids.push_back(static_cast<int32_t>(3 + (t * 7919 + i * 31) % 250));
+    for (int64_t t = 0; t < tokens; ++t) {
+      prompts[static_cast<size_t>(i)].push_back(
+          static_cast<int32_t>(3 + (t * 7919 + i * 31) % 250));
     }
+  }
+  return prompts;
+}
+
+// Of any ids: n-grams do not repeat, which is the worst case for every cache of rows.
+inline Prompts random_prompts(uint64_t seed, int64_t vocab_size, int batch, int64_t tokens) {
+  std::mt19937_64 random(seed);
+  Prompts prompts(static_cast<size_t>(batch));
+  for (std::vector<int32_t>& prompt : prompts) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      prompt.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(vocab_size)));
+    }
+  }
+  return prompts;
+}
+
+// One request per prompt, all at once.
+inline void serve(engine::Engine& engine, const Prompts& prompts, int64_t max_tokens) {
+  std::vector<std::shared_ptr<WaitingSink>> sinks;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    engine::Request request;
+    request.id = std::to_string(sinks.size());
+    request.prompt_ids = prompt;
     request.sampling.temperature = 0.f;
     request.sampling.ignore_eos = true;
     request.sampling.max_tokens = max_tokens;

@@ -376,4 +376,75 @@ TEST_CASE("scheduler: the newest is preempted and computed again", "[sched]") {
   CHECK(pool.free_pages() == 6);
 }
 
+TEST_CASE("scheduler: a step that is undone for a sequence leaves it as it was", "[sched]") {
+  memory::PagePool pool(64, 4);
+  Scheduler scheduler({.max_num_seqs = 4, .max_num_batched_tokens = 8}, pool);
+  Sequence lost = sequence(1, 14);
+  lost.prompt_logits = true;
+  scheduler.add(lost);
+  scheduler.add(sequence(2, 3));
+  const BatchPlan first = scheduler.plan();
+  REQUIRE(first.sequences.size() == 1);
+  scheduler.commit(first, {}, {1});
+  CHECK(scheduler.find(1)->computed == 0);
+  CHECK(scheduler.find(1)->prompt_logits_done == 0);
+  const BatchPlan again = scheduler.plan();
+  CHECK(again.ids == first.ids);
+  CHECK(again.slots == first.slots);
+  CHECK(again.logit_tokens == first.logit_tokens);
+  scheduler.commit(again, {});
+  // The end of the prompt, beside another that samples.
+  const BatchPlan end = scheduler.plan();
+  REQUIRE(end.sequences.size() == 2);
+  CHECK(end.sequences[0].samples);
+  scheduler.commit(end, {}, {1});
+  CHECK(scheduler.find(1)->size() == 14);
+  CHECK(scheduler.find(1)->computed == 8);
+  // Nothing of what was undone is found by others.
+  Sequence other = sequence(1, 14);
+  other.id = 3;
+  CHECK(pool.match_prefix(other.tokens, std::string(1, '\0')) == 8);
+  const BatchPlan last = scheduler.plan();
+  REQUIRE(last.sequences.size() == 2);
+  scheduler.commit(last, std::vector<int32_t>{7, 8});
+  CHECK(scheduler.find(1)->size() == 15);
+  CHECK(pool.match_prefix(other.tokens, std::string(1, '\0')) == 12);
+  scheduler.finish(1);
+  scheduler.finish(2);
+  CHECK(pool.free_pages() == 64);
+}
+
+TEST_CASE("scheduler: prefixes of other tables are not found", "[sched]") {
+  memory::PagePool pool(64, 4);
+  Scheduler scheduler({.max_num_seqs = 4, .max_num_batched_tokens = 64}, pool);
+  uint64_t next = 1;
+  const auto run = [&] {
+    Sequence s = sequence(1, 18);
+    s.id = next++;
+    scheduler.add(s);
+    scheduler.commit(scheduler.plan(), std::vector<int32_t>{1});
+    const int64_t cached = scheduler.find(s.id)->cached_tokens;
+    scheduler.finish(s.id);
+    return cached;
+  };
+  scheduler.use_tables("a");
+  CHECK(run() == 0);
+  CHECK(run() == 16);
+  scheduler.use_tables("b");
+  CHECK(run() == 0);
+  scheduler.use_tables("a");
+  CHECK(run() == 16);
+  // Half of it computed with one version, half with another: nothing is kept of the second half,
+  // under neither name.
+  Sequence mixed = sequence(50, 40);
+  scheduler.add(mixed);
+  scheduler.commit(scheduler.plan(), std::vector<int32_t>{1});
+  scheduler.use_tables("c");
+  for (int i = 0; i < 8; ++i) scheduler.commit(scheduler.plan(), std::vector<int32_t>{1});
+  const std::vector<int32_t> tokens = scheduler.find(50)->tokens;
+  CHECK(pool.match_prefix(tokens, std::string("a").append(1, '\0')) == 40);
+  CHECK(pool.match_prefix(tokens, std::string("c").append(1, '\0')) == 0);
+  scheduler.finish(50);
+}
+
 }  // namespace engram::engine
