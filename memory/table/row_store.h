@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -57,6 +58,9 @@ class RowStore {
 // Rows in this process's memory, whoever put them there.
 struct HostRows {
   RowPlace place;
+  // Where the calling thread should read the same rows, asked by each gather: of copies on several
+  // NUMA nodes the nearest. Empty: at `place`.
+  std::function<RowPlace()> nearest = {};
   int64_t bytes = 0;  // from the first value on, for the share of huge pages
   // Keeps the memory or mapping alive; shared because stores of several layers may lie in one.
   std::shared_ptr<const void> owner;

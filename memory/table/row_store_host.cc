@@ -43,7 +43,7 @@ class HostStore : public HostRowStore {
     ENGRAM_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBf16);
     decode_rows({
         .geometry = &geometry_,
-        .place = rows_.place,
+        .place = rows_.nearest ? rows_.nearest() : rows_.place,
         .ids = row_ids,
         .slots = slots,
         .tokens = tokens,

@@ -140,6 +140,7 @@ Status TableSet::add_attached(size_t index) {
   table.report.tiers = {{.name = "host", .rows = table.report.rows, .bytes = table.report.bytes}};
   HostRows rows;
   rows.place = table.attached->place();
+  rows.nearest = [attached = table.attached] { return attached->place(); };
   rows.bytes = table.report.bytes;
   rows.owner = table.attached;
   rows.where = "shared";
@@ -330,6 +331,12 @@ Status TableSet::add_store(const TableRequest& request, size_t index) {
   const Table& table = tables_[index];
   HostRows rows;
   rows.place = table.source->place(table.memory->data());
+  // While a table is loaded, the other copies are behind the first.
+  if (table.memory->copies() > 1 && !request.options.start_early) {
+    rows.nearest = [source = table.source, memory = table.memory] {
+      return source->place(memory->local());
+    };
+  }
   rows.bytes = table.report.bytes;
   rows.owner = table.memory;
   rows.where = "host";

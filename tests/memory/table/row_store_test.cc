@@ -218,6 +218,28 @@ TEST_CASE("a store says where it is and what it read", "[row_store]") {
   CHECK(store->stats().bytes_read == 8 * (64 + 2));
 }
 
+TEST_CASE("of several copies the nearest is read", "[row_store]") {
+  const TableGeometry g = make_geometry(RowCodec::kF32, 2, 50, 8);
+  const OwnedTable one = make_table(g);
+  const OwnedTable two = make_table(g);
+  fill_random(one, 3);
+  fill_random(two, 4);
+  const OwnedTable* near = &one;
+  HostRows rows;
+  rows.place = one.store->place();
+  rows.nearest = [&near] { return near->store->place(); };
+  const std::unique_ptr<HostRowStore> store = make_host_row_store(g, std::move(rows)).value();
+  const std::vector<int64_t> ids = {7, 61};
+  std::vector<float> got(16);
+  std::vector<float> expected(16);
+  for (const OwnedTable* copy : {&two, &one}) {
+    near = copy;
+    gather_all(*store, ids, {0}, make_view(got.data(), DType::kF32, 1, 16));
+    gather_all(*copy->store, ids, {0}, make_view(expected.data(), DType::kF32, 1, 16));
+    CHECK(std::memcmp(got.data(), expected.data(), 64) == 0);
+  }
+}
+
 TEST_CASE("a table that cannot be is refused", "[row_store]") {
   const Result<OwnedTable> huge =
       make_owned_table(make_geometry(RowCodec::kF32, 8, int64_t{1} << 36, 64), "");
