@@ -110,6 +110,18 @@ struct Metrics::Families {
       counter("engram_num_preemptions_total", "Requests preempted for want of pages.", model_label);
   Counter& table_swaps = counter(
       "engram_table_swaps_total", "Times the tables were swapped while serving.", model_label);
+  Counter& rows_verified = counter(
+      "engram_table_rows_verified_total",
+      "Table lookups that were done again and compared with the source.",
+      model_label);
+  Counter& rows_wrong = counter(
+      "engram_table_rows_wrong_total",
+      "Of the verified lookups, those that were not what the source says.",
+      model_label);
+  Counter& rows_unverified = counter(
+      "engram_table_rows_unverified_total",
+      "Lookups chosen to be verified whose source could not be read in time.",
+      model_label);
   Counter& row_retries = counter(
       "engram_row_retries_total",
       "Sequences whose step was run again because a table row was missing.",
@@ -263,6 +275,9 @@ void Metrics::observe_engine(const engine::EngineStats& stats) {
   Families::advance(f.prefix_hits, static_cast<double>(stats.cached_tokens));
   Families::advance(f.preemptions, static_cast<double>(stats.preemptions));
   Families::advance(f.table_swaps, static_cast<double>(stats.table_swaps));
+  Families::advance(f.rows_verified, static_cast<double>(stats.rows_verified));
+  Families::advance(f.rows_wrong, static_cast<double>(stats.rows_wrong));
+  Families::advance(f.rows_unverified, static_cast<double>(stats.rows_unverified));
   Families::advance(f.row_retries, static_cast<double>(stats.row_retries));
   Families::advance(f.steps, static_cast<double>(stats.steps));
   Families::advance(f.hash_seconds, nanoseconds(stats.hash_ns));

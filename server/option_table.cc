@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "memory/table/numa_policy.h"
+#include "memory/table/placement.h"
 #include "server/flags.h"
 
 namespace engram::server {
@@ -306,6 +308,27 @@ void add_table_flags(Table& table, Options* o) {
   table.on_off(
       "start-early", &tables->start_early,
       "Serve while table files are still loading; rows that are not there yet come from the file");
+  Flag& placement = table.text(
+      "table-placement", &tables->placement,
+      "Tiers for table rows from fast to slow, such as host:8GiB,nvme or auto (host while it "
+      "lasts, "
+      "then nvme, which reads the table files); none: all in host memory");
+  placement.set = [text_of = &tables->placement](const std::string& text) {
+    *text_of = text;
+    return text.empty() ? Status() : memory::parse_placement(text).status();
+  };
+  table.bytes(
+      "table-cache", &tables->cache_bytes, 0, kMost,
+      "Memory for rows read from nvme, all tables together");
+  table.text(
+      "table-socket", &tables->socket,
+      "Socket of engram table serve, whose tables are used; with --tables those files say which "
+      "versions are wanted");
+  table.integer(
+      "verify-rows", &o->engine.verify_rows, parse_count, 0, 1e9,
+      "Live lookups per second that are done again and compared with the source; requests that "
+      "used "
+      "a wrong row end with DATA_LOSS");
   table.one_of<IoBackend>(
       "table-io", &tables->io,
       {{"auto", IoBackend::kAuto}, {"uring", IoBackend::kUring}, {"threads", IoBackend::kThreads}},

@@ -202,16 +202,39 @@ std::optional<Found> find_value(
   return {};
 }
 
+// No flag is taken that would do nothing.
+Status check_tables(const memory::TableSetOptions& tables) {
+  const bool on_nvme =
+      tables.placement == "auto" || tables.placement.find("nvme") != std::string::npos;
+  if (tables.cache_bytes > 0 && !on_nvme) {
+    return memory::invalid_argument(
+        "--table-cache needs --table-placement with nvme: rows in memory are not cached again");
+  }
+  if (!tables.socket.empty() && !tables.placement.empty()) {
+    return memory::invalid_argument(
+        "--table-placement cannot be given with --table-socket: the daemon holds the tables");
+  }
+  if (!tables.socket.empty() && tables.start_early) {
+    return memory::invalid_argument(
+        "--start-early cannot be given with --table-socket: the daemon loads the tables");
+  }
+  if (!tables.placement.empty() && tables.start_early) {
+    return memory::invalid_argument(
+        "--start-early cannot be given with --table-placement: parts of tables are loaded before "
+        "they serve");
+  }
+  if (tables.start_early && tables.directory.empty()) {
+    return memory::invalid_argument(
+        "--start-early needs --tables DIR: only table files can be served while they are loading");
+  }
+  return {};
+}
+
 Status check_together(Options* options) {
   if (options->engine_kind == "model" && options->engine.model.empty()) {
     return memory::invalid_argument("--model DIR is required (or --engine=fake)");
   }
-  const memory::TableSetOptions& tables = options->engine.tables;
-  if (tables.start_early && tables.directory.empty()) {
-    return memory::invalid_argument(
-        "--start-early needs --tables DIR: only table files can be "
-        "served while they are loading");
-  }
+  ENGRAM_RETURN_IF_ERROR(check_tables(options->engine.tables));
   if (options->metrics && options->port != 0 && options->port == options->metrics_port &&
       options->host == options->metrics_host) {
     return memory::invalid_argument(

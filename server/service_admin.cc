@@ -62,6 +62,9 @@ void report(const engine::EngineStats& stats, v1::EngineNumbers* to) {
   }
   to->set_table_swaps(unsigned_of(stats.table_swaps));
   to->set_row_retries(unsigned_of(stats.row_retries));
+  to->set_rows_verified(unsigned_of(stats.rows_verified));
+  to->set_rows_wrong(unsigned_of(stats.rows_wrong));
+  to->set_rows_unverified(unsigned_of(stats.rows_unverified));
   to->set_hash_seconds(static_cast<double>(stats.hash_ns) * 1e-9);
   for (const engine::EngineStats::Layer& layer : stats.layers) {
     v1::EngramLayerNumbers* numbers = to->add_layers();

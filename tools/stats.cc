@@ -72,6 +72,11 @@ void print_numbers(const v1::EngineNumbers& n) {
         static_cast<double>(layer.bytes()) / (1 << 20), layer.gather_seconds(),
         layer.exposed_wait_seconds());
   }
+  if (n.rows_verified() + n.rows_unverified() > 0) {
+    std::printf(
+        "verified    %llu rows, %llu WRONG, %llu whose source could not be read in time\n",
+        wide(n.rows_verified()), wide(n.rows_wrong()), wide(n.rows_unverified()));
+  }
   if (n.layers_size() > 0) std::printf("n-gram hash %.3f s\n", n.hash_seconds());
 }
 

@@ -82,6 +82,53 @@ class Tables(unittest.TestCase):
                         self.assertIn("threads", table.load.method)
                 self.assertEqual(server.stop(), 0)
 
+    def test_tiers_give_the_same_tokens(self):
+        """Rows in the file, some of them cached; verified all the while."""
+        files = os.path.join(self.root, "interleaved")
+        write_tables(files, layout="interleaved")
+        cases = [["--table-placement=nvme", "--table-cache=4MiB"],
+                 ["--table-placement=host:1MiB,nvme"], ["--table-placement=auto"]]
+        for flags in cases:
+            with self.subTest(flags), harness.Server(
+                    SMALL, "--tables", files, "--verify-rows=1000", *flags) as server:
+                self.assertEqual(answer(server)[0], self.expected)
+                self.assertEqual(answer(server)[0], self.expected)
+                tables = tables_of(server)
+                for table in tables:
+                    self.assertEqual(sum(t.rows for t in table.tiers), table.rows)
+                tiers = {t.name for table in tables for t in table.tiers}
+                wanted = {"nvme"} if "nvme" in flags[0].split("=")[1].split(",")[0] else {"host"}
+                self.assertLessEqual(wanted, tiers)
+                if flags[0] == "--table-placement=nvme":
+                    self.assertGreater(sum(t.traffic.cache_hits for t in tables), 0)
+                    self.assertGreater(sum(t.traffic.file_reads for t in tables), 0)
+                eventually(lambda: server.info().numbers.rows_verified > 0)
+                self.assertEqual(server.info().numbers.rows_wrong, 0)
+                self.assertEqual(server.stop(), 0)
+
+    def test_tables_of_a_daemon(self):
+        socket = os.path.join(self.root, "tables.sock")
+        daemon = subprocess.Popen(
+            [ENGRAM, "table", "serve", "--tables", self.a, "--socket", socket],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            eventually(lambda: os.path.exists(socket) or daemon.poll() is not None)
+            self.assertIsNone(daemon.poll())
+            with harness.Server(SMALL, "--tables", self.a, "--table-socket", socket) as server:
+                ids, versions = answer(server)
+                self.assertEqual(ids, self.expected)
+                tables = tables_of(server)
+                self.assertEqual([t.memory.shared for t in tables], [True, True])
+                self.assertEqual(versions, ["+".join(t.version for t in tables)])
+                daemon.kill()
+                daemon.wait(20)
+                self.assertEqual(answer(server)[0], self.expected)
+                self.assertEqual(server.stop(), 0)
+        finally:
+            daemon.kill()
+            daemon.wait(20)
+            daemon.stderr.close()
+
     def test_what_huge_pages_are_required_for(self):
         """Either they are there, or the server says so and does not start."""
         command = [os.path.join(harness.BUILD, "engramd"), "--model", "configs/demo", "--port=0",

@@ -28,6 +28,8 @@ engine::EngineStats stats_of() {
   stats.prompt_tokens = 1000;
   stats.generation_tokens = 500;
   stats.hash_ns = 2000000000;
+  stats.rows_verified = 40;
+  stats.rows_wrong = 1;
   for (const int layer : {1, 4}) {
     engine::EngineStats::Layer numbers;
     numbers.layer = layer;
@@ -125,6 +127,8 @@ TEST_CASE("metrics: values are what was observed", "[metrics]") {
       value_of(text, R"(engram_ngram_exposed_wait_seconds_total{layer="1",model_name="demo"})") ==
       Approx(0.5));
   CHECK(value_of(text, R"(engram_table_rows{layer="4",model_name="demo",tier="host"})") == 100);
+  CHECK(value_of(text, "engram_table_rows_verified_total" + model) == 40);
+  CHECK(value_of(text, "engram_table_rows_wrong_total" + model) == 1);
   CHECK(value_of(text, "engram_step_seconds_count" + model) == 2);
   CHECK(value_of(text, "engram_inter_token_latency_seconds_count" + model) == 4);
   CHECK(value_of(text, "engram_inter_token_latency_seconds_sum" + model) == Approx(0.4));

@@ -174,6 +174,22 @@ TEST_CASE("options: tables", "[options]") {
   CHECK(changed.engine.tables.arena.pin == memory::PinPages::kNo);
   CHECK(changed.engine.tables.arena.numa.kind == NumaPolicy::Kind::kBind);
   CHECK(changed.engine.tables.arena.numa.node == 3);
+  const Options tiers = must_parse(
+      {"x", "--tables=t", "--table-placement=host:8GiB,nvme", "--table-cache=1GiB",
+       "--verify-rows=2k"},
+      {});
+  CHECK(tiers.engine.tables.placement == "host:8GiB,nvme");
+  CHECK(tiers.engine.tables.cache_bytes == int64_t{1} << 30);
+  CHECK(tiers.engine.verify_rows == 2048);
+  CHECK(must_parse({"x", "--table-socket=/s"}, {}).engine.tables.socket == "/s");
+  CHECK(names(refusal({"x", "--table-placement=ram"}, {}), "ram"));
+  CHECK(names(refusal({"x", "--table-cache=1GiB"}, {}), "nvme"));
+  CHECK(names(refusal({"x", "--table-socket=/s", "--table-placement=auto"}, {}), "--table-socket"));
+  CHECK(names(refusal({"x", "--table-socket=/s", "--start-early"}, {}), "--table-socket"));
+  CHECK(names(
+      refusal({"x", "--tables=t", "--start-early", "--table-placement=auto"}, {}),
+      "--table-placement"));
+  CHECK(names(refusal({"x", "--verify-rows=-1"}, {}), "--verify-rows"));
   CHECK(names(refusal({"x", "--start-early"}, {}), "--tables"));
   CHECK(names(refusal({"x", "--table-io=dma"}, {}), "uring"));
   CHECK(names(refusal({"x", "--numa-policy=near"}, {}), "interleave"));
