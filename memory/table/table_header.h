@@ -1,5 +1,5 @@
 // What a table file says about itself: the geometry of its table, where rows lie, and the
-// checksums that name this version. Source: checkpoint-format.md section 5.
+// checksums that name this version.
 //
 // A table file is, in this order:
 //   [0, 4096)                  the header, little endian; see table_header.cc for its fields
