@@ -29,8 +29,8 @@ using engine::EngineStats;
 
 struct Sizes {
   std::string model = "configs/bench/engram-0.5b";
-  int64_t decode_tokens = 24;
-  int64_t prompt_tokens = 512;
+  int64_t decode_tokens = 12;
+  int64_t prompt_tokens = 256;
   int batch = 8;
   std::string split = "host:512MiB,nvme";
   int64_t cache_bytes = int64_t{64} << 20;
