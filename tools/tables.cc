@@ -90,9 +90,9 @@ void print_table(const v1::Table& table) {
   std::printf("layer %-4u version %s\n", table.layer(), table.version().c_str());
   std::printf("  from     %s\n", table.source().c_str());
   std::printf(
-      "  rows     %s of %llu %s values in %s; a token needs %llu; %s in all\n",
+      "  rows     %s of %llu %s values in %llu bytes; a token needs %llu; %s in all\n",
       count_text(table.rows()).c_str(), static_cast<unsigned long long>(table.row_width()),
-      table.codec().c_str(), size_text(table.row_bytes()).c_str(),
+      table.codec().c_str(), static_cast<unsigned long long>(table.row_bytes()),
       static_cast<unsigned long long>(table.columns()), size_text(table.bytes()).c_str());
   for (const v1::TableTier& tier : table.tiers()) {
     std::printf(

@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "memory/base/byte_text.h"
 #include "memory/device/host_memory.h"
 #include "memory/device/host_pages.h"
 #include "memory/device/system_limits.h"
@@ -21,13 +22,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-std::string gib(int64_t bytes) {
-  char text[32];
-  std::snprintf(
-      text, sizeof text, "%.2f GiB", static_cast<double>(bytes) / static_cast<double>(kGiantPage));
-  return text;
 }
 
 bool swappable(const PageBlock& block) {
@@ -54,8 +48,9 @@ std::string ArenaReport::text() const {
   char numbers[160];
   std::snprintf(
       numbers, sizeof numbers, " pages, %ld %% huge, touched in %.2f s, %s pinned in %.2f s",
-      std::lround(100. * huge_share), touch_seconds, gib(pinned_bytes).c_str(), pin_seconds);
-  std::string line = what + ": " + gib(bytes);
+      std::lround(100. * huge_share), touch_seconds, format_bytes(pinned_bytes).c_str(),
+      pin_seconds);
+  std::string line = what + ": " + format_bytes(bytes);
   if (copies > 1) line += " in " + std::to_string(copies) + " copies";
   line.append(" of ").append(page_kind_name(pages)).append(numbers);
   if (shareable) line += ", shareable";

@@ -137,6 +137,7 @@ Status TableSet::add_attached(size_t index) {
   table.report.source = table.attached->text();
   table.report.memory = table.attached->text();
   table.report.shared = true;
+  table.report.huge_share = table.attached->huge_share();
   table.report.tiers = {{.name = "host", .rows = table.report.rows, .bytes = table.report.bytes}};
   HostRows rows;
   rows.place = table.attached->place();

@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "memory/base/byte_text.h"
 #include "memory/device/device_cpu.h"
 #include "memory/device/host_pages.h"
 #include "memory/table/share_socket.h"
@@ -250,10 +251,8 @@ const uint8_t* AttachedTable::local() const {
 std::string AttachedTable::text() const {
   const ShareCopy& first = views_.front().copy;
   char numbers[96];
-  std::snprintf(
-      numbers, sizeof numbers, "%.2f GiB of ",
-      static_cast<double>(header_.data_bytes) / static_cast<double>(kGiantPage));
-  std::string line = "shared by " + socket_ + ": " + numbers + page_kind_name(first.pages);
+  std::string line = "shared by " + socket_ + ": " + format_bytes(header_.data_bytes) + " of " +
+                     page_kind_name(first.pages);
   std::snprintf(
       numbers, sizeof numbers, " pages, %d %% huge, attached in %.3f s", first.huge_percent,
       seconds_);

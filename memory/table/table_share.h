@@ -47,6 +47,8 @@ class AttachedTable {
   const uint8_t* local() const;
   // Rows of local(), for a store that this thread will read.
   RowPlace place() const { return row_place(header_, local()); }
+  // Of the first copy, as the daemon found it.
+  double huge_share() const { return views_.front().copy.huge_percent / 100.; }
   std::string text() const;  // "shared by /run/engram.sock: 8.00 GiB of 2 MiB hugetlb pages, ..."
 
   // Keeps the pages in memory beyond the daemon's life and lets a CUDA device read them. All copies
