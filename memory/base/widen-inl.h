@@ -9,6 +9,8 @@
 
 #include <hwy/highway.h>
 
+#include <cstring>
+
 #include "memory/base/tensor.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,8 +51,10 @@ HWY_INLINE FloatVec widen_f16(const uint16_t* from) {
   return hn::PromoteTo(FloatTag(), hn::LoadU(dh, reinterpret_cast<const hwy::float16_t*>(from)));
 #else
   // Without an instruction for it: the scalar conversion, which no fast path depends on.
+  uint16_t codes[kFloatLanes];
+  std::memcpy(codes, from, sizeof(codes));  // a stored row may begin at an odd address
   HWY_ALIGN float values[kFloatLanes];
-  for (int i = 0; i < kFloatLanes; ++i) values[i] = half_to_float({from[i]});
+  for (int i = 0; i < kFloatLanes; ++i) values[i] = half_to_float({codes[i]});
   return hn::Load(FloatTag(), values);
 #endif
 }
