@@ -168,7 +168,7 @@ class Ops {
   void add(Stream& stream, View h, View x);
 
   // angles[t] = scale * (cos, sin) of positions[t] * frequencies[i], first all cosines, then all
-  // sines.  frequencies [1, Dh/2] f64 (host-visible); angles [T, Dh] f32. Computed in f64.
+  // sines.  frequencies [1, Dh/2] f64; angles [T, Dh] f32. Computed in f64.
   void rope_angles(Stream& stream, const Batch& batch, View frequencies, double scale, View angles);
 
   // Per token: q and k heads of qkv are normalised (if q_norm is not empty; weights [1, Dh] f32),
@@ -300,5 +300,7 @@ struct OpsLimits {
 
 // The CPU backend. RESOURCE_EXHAUSTED when scratch memory cannot be had.
 memory::Result<std::unique_ptr<Ops>> make_cpu_ops(memory::Device& device, const OpsLimits& limits);
+// The CUDA backend, of a CUDA device; in builds WITH_CUDA. RESOURCE_EXHAUSTED as above.
+memory::Result<std::unique_ptr<Ops>> make_cuda_ops(memory::Device& device, const OpsLimits& limits);
 
 }  // namespace engram::engine

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "memory/base/status.h"
+#include "memory/device/device.h"
 
 namespace engram::memory {
 
@@ -37,5 +38,8 @@ class Owned {
 
 using CudaStream = Owned<cudaStream_t, cudaStreamDestroy>;
 using CudaEvent = Owned<cudaEvent_t, cudaEventDestroy>;
+
+// The CUDA stream behind a Stream of a CUDA device.
+cudaStream_t native_stream(Stream& stream);
 
 }  // namespace engram::memory

@@ -135,6 +135,10 @@ class GpuDevice : public Device {
 
 }  // namespace
 
+cudaStream_t native_stream(Stream& stream) {
+  return static_cast<GpuStream&>(stream).native();
+}
+
 Result<std::unique_ptr<Device>> make_cuda_device(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);

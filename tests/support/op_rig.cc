@@ -3,9 +3,13 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <numeric>
 #include <utility>
+
+#include "memory/device/device_cuda.h"
 
 namespace engram::testing {
 
@@ -45,6 +49,14 @@ double read(DType dtype, const uint8_t* from) {
 
 }  // namespace
 
+#ifdef OP_RIG_CUDA
+std::vector<Backend> backends() {
+  static const bool found = memory::make_cuda_device(0).ok();
+  if (found) return {{"cuda", 1}};
+  std::puts("SKIPPED: no CUDA device");
+  std::exit(0);
+}
+#else
 std::vector<Backend> backends() {
   hwy::SetSupportedTargetsForTest(0);
   const int64_t all = hwy::SupportedTargets() & HWY_TARGETS;
@@ -54,6 +66,7 @@ std::vector<Backend> backends() {
   }
   return list;
 }
+#endif
 
 double rounded(double value, DType dtype) {
   const float narrow = static_cast<float>(value);
@@ -94,13 +107,17 @@ std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages) {
 }
 
 OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
-  ENGRAM_CHECK(backend.name == "cpu");
-  device_ = memory::make_cpu_device(backend.threads);
   hwy::SetSupportedTargetsForTest(backend.simd);
   // Of linear layers, which have a test of their own, only the vocabulary's width is needed.
   const engine::OpsLimits limits{
       .max_tokens = 16, .max_cols = 16, .max_rows = max_vocab, .max_context = 8192};
+#ifdef OP_RIG_CUDA
+  device_ = memory::make_cuda_device(0).value();
+  memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cuda_ops(*device_, limits);
+#else
+  device_ = memory::make_cpu_device(backend.threads);
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cpu_ops(*device_, limits);
+#endif
   ENGRAM_CHECK(ops.ok());
   ops_ = std::move(ops).value();
   stream_ = device_->make_stream("test");

@@ -26,7 +26,7 @@ struct Backend {
   int64_t simd = 0;  // Highway's bit of the vector target; 0: the best
 };
 // "cpu" with one thread, with more threads than a small machine has cores, and on each lesser
-// vector target of the machine.
+// vector target of the machine; or "cuda" alone, in programs of the CUDA backend.
 std::vector<Backend> backends();
 
 // What a float becomes in this dtype.

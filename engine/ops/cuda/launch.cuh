@@ -19,6 +19,17 @@ struct LaunchConfig {
   std::source_location at = std::source_location::current();  // for the message of a failure
 };
 
+// The rows of a grid for so many rows of data: kernels go round while there are more.
+inline unsigned grid_rows(int64_t rows) {
+  constexpr int64_t kMaxGridRows = 65535;
+  return static_cast<unsigned>(rows < kMaxGridRows ? rows : kMaxGridRows);
+}
+
+// Ends a kernel that found a bug of its caller; the next check of an error ends the process.
+__device__ inline void stop_kernel() {
+  __trap();
+}
+
 // Enqueues kernel(arguments...), each converted to the kernel's parameter. A kernel that cannot be
 // started is a bug and ends the process, with the place of the call and the shape.
 template <typename... Parameters, typename... Arguments>

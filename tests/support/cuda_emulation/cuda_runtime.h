@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <source_location>
 #include <tuple>
@@ -86,6 +87,10 @@ inline void __threadfence_system() {
 // A kernel that polls a flag calls it between two looks; here others run meanwhile.
 inline void __nanosleep(unsigned) {
   cuda_emulation::give_way();
+}
+
+[[noreturn]] inline void __trap() {
+  std::abort();
 }
 
 namespace cuda_emulation {

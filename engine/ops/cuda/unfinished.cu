@@ -1,0 +1,25 @@
+// On the way only: the ops without a kernel yet.
+#include <source_location>
+
+#include "engine/ops/cuda/cuda_ops.h"
+
+namespace engram::engine::cuda {
+
+void CudaOps::do_linear(Stream&, View, const Matrix&, View, View) {
+  memory::die("linear has no kernel yet", std::source_location::current());
+}
+void CudaOps::do_attention(Stream&, const Batch&, View, const KvLayer&, float, View) {
+  memory::die("attention has no kernel yet", std::source_location::current());
+}
+void CudaOps::do_engram_gate(Stream&, View, View, View, View, View, float, View, View) {
+  memory::die("engram_gate has no kernel yet", std::source_location::current());
+}
+void CudaOps::do_short_conv(
+    Stream&, const Batch&, View, View, float, View, int, const ConvLayer&, View) {
+  memory::die("short_conv has no kernel yet", std::source_location::current());
+}
+void CudaOps::do_sample(Stream&, View, std::span<const SampleRow>, std::span<SampleResult>) {
+  memory::die("sample has no kernel yet", std::source_location::current());
+}
+
+}  // namespace engram::engine::cuda
