@@ -78,8 +78,8 @@ def check_includes(report, path, text):
             report.error(path, number, f"{top} may not include {match.group(1)}")
         if first in ("grpc", "grpcpp", "grpc++") and top not in ("server", "tools"):
             report.error(path, number, "gRPC only under server and tools")
-        if first in ("cuda.h", "cuda_runtime.h") and path.suffix != ".cu" and "cuda" not in path.name:
-            report.error(path, number, "CUDA headers only in .cu files and their handles")
+        if first in ("cuda.h", "cuda_runtime.h") and path.suffix not in (".cu", ".cuh") and "cuda" not in path.name:
+            report.error(path, number, "CUDA headers only in .cu and .cuh files and their handles")
 
 
 def check_listed(report, sources):

@@ -9,6 +9,13 @@
 
 #include "memory/base/status.h"
 
+// Marks what kernels call as well.
+#ifdef __CUDACC__
+#define ENGRAM_HOST_DEVICE __host__ __device__
+#else
+#define ENGRAM_HOST_DEVICE
+#endif
+
 namespace engram::memory {
 
 // Those from kI8 on are only found in files, in tensors that nothing here computes with.
@@ -73,11 +80,11 @@ struct View {
   DType dtype = DType::kF32;
 
   template <typename T>
-  T* as() const {
+  ENGRAM_HOST_DEVICE T* as() const {
     return static_cast<T*>(data);
   }
   template <typename T>
-  T* row(int64_t index) const {
+  ENGRAM_HOST_DEVICE T* row(int64_t index) const {
     return static_cast<T*>(data) + index * stride;
   }
   bool contiguous() const { return stride == cols || rows <= 1; }

@@ -1,6 +1,6 @@
-#include "engine/ops/cuda/cuda_ops.h"
-
 #include <utility>
+
+#include "engine/ops/cuda/cuda_ops.h"
 
 namespace engram::engine {
 

@@ -4,31 +4,13 @@
 #include "engine/ops/cuda/cuda_ops.h"
 #include "engine/ops/cuda/launch.cuh"
 #include "engine/ops/cuda/reduce.cuh"
+#include "engine/ops/cuda/row_access.cuh"
 #include "engine/ops/cuda/values.cuh"
 
 namespace engram::engine::cuda {
 namespace {
 
 using memory::Type;
-using memory::with_activation_type;
-
-constexpr int kMaxThreads = 512;
-
-// One thread per access of a row, in whole warps.
-int threads_of_row(int64_t cols, int width) {
-  const int64_t accesses = (cols + width - 1) / width;
-  return static_cast<int>(std::min<int64_t>((accesses + 31) / 32 * 32, kMaxThreads));
-}
-
-// Calls f(Type<T>{}, std::integral_constant<int, N>{}) with what one access moves.
-template <typename F>
-void with_pack(DType dtype, int width, F&& f) {
-  with_activation_type(dtype, [&]<typename T>(Type<T> type) {
-    constexpr int kWide = static_cast<int>(16 / sizeof(T));
-    if (width == kWide) return f(type, std::integral_constant<int, kWide>{});
-    f(type, std::integral_constant<int, 1>{});
-  });
-}
 
 struct Norm {
   View h;  // normalised, after x is added to it

@@ -17,7 +17,7 @@ __device__ inline float warp_sum(float value) {
 }
 
 // For every thread. REQUIRES: all threads call it, whole warps. Name: a type of its own for each
-// call of a kernel, whose sums must not meet.
+// call of a kernel, whose sums must not meet; where a call is repeated, a barrier lies between.
 template <typename Name>
 __device__ float block_sum(float value) {
   float(&sums)[32] = shared<float[32], Name>();

@@ -111,14 +111,12 @@ void CudaOps::do_rope_append(
     float eps,
     View angles,
     const KvLayer& kv) {
-  const RopeAppend args{
-      batch.slots, qkv, q_norm.as<float>(), k_norm.as<float>(), eps, angles, kv};
+  const RopeAppend args{batch.slots, qkv, q_norm.as<float>(), k_norm.as<float>(), eps, angles, kv};
   const int64_t heads = qkv.cols / kv.head_dim;
   with_activation_type(qkv.dtype, [&]<typename T>(Type<T>) {
     launch(
         rope_append_kernel<T>,
-        {.blocks = dim3(
-             static_cast<unsigned>((heads + kWarps - 1) / kWarps), grid_rows(qkv.rows)),
+        {.blocks = dim3(static_cast<unsigned>((heads + kWarps - 1) / kWarps), grid_rows(qkv.rows)),
          .threads = 32 * kWarps,
          .stream = memory::native_stream(stream)},
         args);

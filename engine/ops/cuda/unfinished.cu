@@ -11,13 +11,6 @@ void CudaOps::do_linear(Stream&, View, const Matrix&, View, View) {
 void CudaOps::do_attention(Stream&, const Batch&, View, const KvLayer&, float, View) {
   memory::die("attention has no kernel yet", std::source_location::current());
 }
-void CudaOps::do_engram_gate(Stream&, View, View, View, View, View, float, View, View) {
-  memory::die("engram_gate has no kernel yet", std::source_location::current());
-}
-void CudaOps::do_short_conv(
-    Stream&, const Batch&, View, View, float, View, int, const ConvLayer&, View) {
-  memory::die("short_conv has no kernel yet", std::source_location::current());
-}
 void CudaOps::do_sample(Stream&, View, std::span<const SampleRow>, std::span<SampleResult>) {
   memory::die("sample has no kernel yet", std::source_location::current());
 }

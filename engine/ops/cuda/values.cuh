@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <initializer_list>
 
 #include "memory/base/tensor.h"
 
@@ -58,20 +57,6 @@ __device__ Pack<T, N> load_pack(const T* from) {
 template <typename T, int N>
 __device__ void store_pack(const Pack<T, N>& pack, T* to) {
   *reinterpret_cast<Pack<T, N>*>(to) = pack;
-}
-
-// How many elements of every row of these views one access may move: as many as fill 16 bytes
-// where all rows begin at multiples of 16 bytes and are made of whole accesses, else one.
-// `columns` is how many elements are addressed as one: a row's, or those of each of its parts.
-inline int pack_width(int64_t columns, std::initializer_list<View> views) {
-  for (const View& view : views) {
-    const int64_t bytes = memory::dtype_bytes(view.dtype);
-    const bool aligned = reinterpret_cast<uintptr_t>(view.data) % 16 == 0 &&
-                         (view.rows <= 1 || view.stride * bytes % 16 == 0);
-    if (!aligned || columns * bytes % 16 != 0) return 1;
-  }
-  const View first = *views.begin();
-  return static_cast<int>(16 / memory::dtype_bytes(first.dtype));
 }
 
 // Calls f(Type<T>{}) with the C++ type of a weight dtype.
