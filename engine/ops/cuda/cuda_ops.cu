@@ -10,7 +10,7 @@ cuda::CudaOps::CudaOps(memory::Device& device, const OpsLimits& limits)
 cuda::CudaOps::~CudaOps() = default;
 
 memory::Status cuda::CudaOps::allocate_scratch() {
-  return {};
+  return allocate_attention_scratch();
 }
 
 memory::Result<std::unique_ptr<Ops>> make_cuda_ops(

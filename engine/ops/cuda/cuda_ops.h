@@ -52,6 +52,7 @@ class CudaOps : public Ops {
       const KvLayer& kv) override;
 
   // attention.cu
+  memory::Status allocate_attention_scratch();
   void do_attention(
       Stream& stream, const Batch& batch, View q, const KvLayer& kv, float scale, View out)
       override;
@@ -88,6 +89,8 @@ class CudaOps : public Ops {
   memory::Device& device_;
   const OpsLimits limits_;
   const std::unique_ptr<memory::Stream> load_stream_;  // of do_load_rows()
+  memory::Buffer attention_partials_;                  // attention.cuh says what is in these
+  memory::Buffer attention_arrived_;
 };
 
 }  // namespace engram::engine::cuda
