@@ -69,6 +69,11 @@ Result<std::unique_ptr<Model>> Model::make(
   if (!workspace.ok()) return workspace.status();
   model->workspace_ = std::move(workspace).value();
   model->place_buffers(model->workspace_.as<uint8_t>());
+  const std::unique_ptr<Stream> stream = device.make_stream("start");
+  device.copy(
+      *stream, model->frequencies_.data, model->rope_.frequencies.data(),
+      model->frequencies_.cols * static_cast<int64_t>(sizeof(double)));
+  stream->synchronize();
   return model;
 }
 
@@ -86,6 +91,7 @@ int64_t Model::place_buffers(uint8_t* base) {
   attn_ = place.view(act_, tokens, query_width);
   gate_up_ = place.view(act_, tokens, 2 * c.intermediate_size);
   inner_ = place.view(act_, tokens, c.intermediate_size);
+  frequencies_ = place.view(DType::kF64, 1, std::ssize(rope_.frequencies));
   angles_ = place.view(DType::kF32, tokens, c.head_dim);
   h_wanted_ = place.view(act_, tokens, width);
   attn_wanted_ = place.view(act_, tokens, query_width);
@@ -126,10 +132,8 @@ void Model::forward(
   View h = first_rows(h_, batch.tokens);
   const View normed = first_rows(normed_, batch.tokens);
   const View out = first_rows(out_, batch.tokens);
-  const View frequencies = memory::make_view(
-      rope_.frequencies.data(), DType::kF64, 1, static_cast<int64_t>(rope_.frequencies.size()));
   ops_.embed(stream, weights_.embedding, batch, h);
-  ops_.rope_angles(stream, batch, frequencies, rope_.scale, first_rows(angles_, batch.tokens));
+  ops_.rope_angles(stream, batch, frequencies_, rope_.scale, first_rows(angles_, batch.tokens));
   // What the feed-forward adds is added by the norm that reads the sum, where there is one.
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];

@@ -79,6 +79,7 @@ class Model {
   Ops& ops_;
   ModelLimits limits_;
   RopeFrequencies rope_;
+  View frequencies_;  // of rope_, on the device
   memory::DType act_;
   memory::Buffer workspace_;
 

@@ -9,7 +9,6 @@
 
 #include "engine/run/loop.h"
 #include "engine/run/memory_plan.h"
-#include "memory/device/system_limits.h"
 #include "memory/table/preflight.h"
 #include "memory/table/preflight_set.h"
 
@@ -60,16 +59,6 @@ Status check_options(const EngineOptions& o) {
         ": every running sequence needs a token per step");
   }
   return {};
-}
-
-Result<std::unique_ptr<memory::Device>> choose_device(const EngineOptions& o) {
-  if (o.device == "cuda") {
-    return memory::failed_precondition(
-        "--device cuda: this version computes on the CPU only; use --device cpu or auto");
-  }
-  std::unique_ptr<memory::Device> device = memory::make_cpu_device(o.threads);
-  if (o.device == "auto") spdlog::info("device auto: {}", device->name());
-  return device;
 }
 
 OpsLimits ops_limits(const EngineOptions& o, const ModelConfig& c) {
@@ -137,7 +126,7 @@ Status load_model(EngineParts& parts) {
     parts.tokenizer = std::move(tokenizer).value();
   }
   ENGRAM_RETURN_IF_ERROR(read_generation_config(parts));
-  Result<std::unique_ptr<Ops>> ops = make_cpu_ops(*parts.device, ops_limits(o, c));
+  Result<std::unique_ptr<Ops>> ops = make_ops(parts.backend, ops_limits(o, c));
   if (!ops.ok()) return ops.status();
   parts.ops = std::move(ops).value();
   const auto progress = [&o, last = int64_t{0}](const LoadProgress& p) mutable {
@@ -147,9 +136,9 @@ Status load_model(EngineParts& parts) {
     spdlog::info("loading: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
   };
   Result<Weights> weights =
-      dummy
-          ? make_dummy_weights(c, *parts.device, *parts.ops)
-          : load_weights(o.model, c, parts.tokenizer->size(), *parts.device, *parts.ops, progress);
+      dummy ? make_dummy_weights(c, *parts.backend.device, *parts.ops)
+            : load_weights(
+                  o.model, c, parts.tokenizer->size(), *parts.backend.device, *parts.ops, progress);
   if (!weights.ok()) return weights.status();
   parts.weights = std::move(weights).value();
   return {};
@@ -175,7 +164,7 @@ Status open_tables(EngineParts& parts) {
   memory::TableRequest request = table_request(*parts.weights);
   request.options = o.tables;
   request.options.arena.other_bytes = o.kv_cache_bytes;
-  request.device = parts.device.get();
+  request.device = parts.backend.device.get();
   request.progress = [&o, last = int64_t{0}](const memory::TableProgress& p) mutable {
     if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
     if ((p.bytes_done - last) * 10 < p.bytes_total) return;
@@ -209,30 +198,30 @@ Status allocate(EngineParts& parts, DType act) {
        .max_model_len = o.max_model_len,
        .max_num_seqs = o.max_num_seqs,
        .kv_cache_bytes = o.kv_cache_bytes,
-       .available_bytes = memory::available_bytes("")});
+       .available_bytes = parts.backend.device->available_bytes()});
   if (!planned.ok()) return planned.status();
   const MemoryPlan& plan = planned.value();
   info.max_model_len = plan.max_model_len;
   info.kv_pages = plan.pages;
-  parts.compute = parts.device->make_stream("compute");
-  Result<memory::KvCache> cache = memory::KvCache::make(*parts.device, shape, plan.pages);
+  parts.compute = parts.backend.device->make_stream("compute");
+  Result<memory::KvCache> cache = memory::KvCache::make(*parts.backend.device, shape, plan.pages);
   if (!cache.ok()) return cache.status();
   parts.cache = std::move(cache).value();
   parts.pool = std::make_unique<memory::PagePool>(plan.pages, o.block_size);
   const int64_t slice = logit_rows(o, c);
   Result<std::unique_ptr<Model>> model = Model::make(
-      c, *parts.weights, *parts.cache, *parts.device, *parts.ops,
+      c, *parts.weights, *parts.cache, *parts.backend.device, *parts.ops,
       {.max_tokens = o.max_num_batched_tokens, .logit_rows = slice});
   if (!model.ok()) return model.status();
   parts.model = std::move(model).value();
   Result<std::unique_ptr<Prefetch>> prefetch = Prefetch::make(
-      *parts.device, *parts.compute, parts.tables->stores(), parts.weights->token_map, act,
+      *parts.backend.device, *parts.compute, parts.tables->stores(), parts.weights->token_map, act,
       fetch_mode(o.ngram_fetch),
       {.max_num_batched_tokens = o.max_num_batched_tokens, .max_num_seqs = o.max_num_seqs});
   if (!prefetch.ok()) return prefetch.status();
   parts.prefetch = std::move(prefetch).value();
   Result<std::unique_ptr<Runner>> runner = Runner::make(
-      *parts.device, *parts.compute, *parts.ops, *parts.model,
+      *parts.backend.device, *parts.compute, *parts.ops, *parts.model,
       static_cast<int>(parts.weights->engram.size()),
       {.max_num_batched_tokens = o.max_num_batched_tokens,
        .max_num_seqs = o.max_num_seqs,
@@ -273,18 +262,19 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   std::unique_ptr<EngineParts> owned = std::make_unique<EngineParts>();
   EngineParts& parts = *owned;
   parts.options = options;
-  Result<std::unique_ptr<memory::Device>> device = choose_device(options);
-  if (!device.ok()) return device.status();
-  parts.device = std::move(device).value();
+  Result<Backend> backend = open_backend(options.device, options.threads);
+  if (!backend.ok()) return backend.status();
+  parts.backend = std::move(backend).value();
+  if (options.device == "auto") spdlog::info("device auto: {}", parts.backend.device->name());
   ENGRAM_RETURN_IF_ERROR(load_model(parts));
   ENGRAM_RETURN_IF_ERROR(open_tables(parts));
   const DType act = options.dtype == "bfloat16" ? DType::kBf16 : DType::kF32;
   ENGRAM_RETURN_IF_ERROR(allocate(parts, act));
-  parts.device->seal();
+  parts.backend.device->seal();
   EngineInfo& info = parts.info;
   info.model_path = options.model;
   info.architecture = info.config.architecture;
-  info.device = parts.device->name();
+  info.device = parts.backend.device->name();
   info.max_num_seqs = options.max_num_seqs;
   info.max_num_batched_tokens = options.max_num_batched_tokens;
   info.page_tokens = options.block_size;

@@ -35,7 +35,7 @@ Result<TableSwap> EngineLoop::swap_tables(const memory::TableSetOptions& options
   const Clock::time_point begin = Clock::now();
   memory::TableRequest request = table_request(*parts_->weights);
   request.options = options;
-  request.device = parts_->device.get();
+  request.device = parts_->backend.device.get();
   Result<std::unique_ptr<TableSet>> opened = TableSet::open(request);
   PendingSwap swap;
   std::unique_lock<std::mutex> lock(mu_);

@@ -17,6 +17,7 @@
 
 #include "engine/model/model.h"
 #include "engine/model/weights.h"
+#include "engine/run/backend.h"
 #include "engine/run/engine.h"
 #include "engine/run/live_request.h"
 #include "engine/run/runner.h"
@@ -35,7 +36,7 @@ struct EngineParts {
   EngineInfo info;
   std::vector<int32_t> eos;  // of config.json and generation_config.json
   std::unique_ptr<Tokenizer> tokenizer;
-  std::unique_ptr<memory::Device> device;
+  Backend backend;
   std::unique_ptr<Ops> ops;
   std::optional<Weights> weights;
   // Another set after a swap; shared with who looks at reports meanwhile.

@@ -6,8 +6,6 @@
 #include <numeric>
 #include <string>
 
-#include "memory/device/device_cpu.h"
-
 namespace engram::engine {
 namespace {
 
@@ -46,8 +44,27 @@ int64_t count_distinct(std::vector<int64_t> ids) {
 
 }  // namespace
 
-Prefetch::Prefetch(memory::Stream& compute, const TokenMap& token_map, FetchMode mode)
-    : compute_(compute), token_map_(token_map), mode_(mode) {}
+Prefetch::Prefetch(
+    memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode)
+    : device_(device), compute_(compute), token_map_(token_map), mode_(mode) {}
+
+Status Prefetch::allocate_staging(Layer& layer, memory::DType act) {
+  const memory::TableGeometry& g = layer.store->geometry();
+  const std::string what = "n-gram staging of layer " + std::to_string(g.layer);
+  const int64_t width = g.vector_width();
+  const int64_t bytes = slots_ * width * memory::dtype_bytes(act);
+  Result<memory::Buffer> staging = device_.allocate(what, bytes);
+  if (!staging.ok()) return staging.status();
+  layer.staging = std::move(staging).value();
+  layer.view = memory::make_view(layer.staging.data(), act, slots_, width);
+  layer.gathered = layer.view;
+  if (device_.host_reads_buffers()) return {};
+  Result<memory::Buffer> host = device_.allocate_pinned(what, bytes);
+  if (!host.ok()) return host.status();
+  layer.host_staging = std::move(host).value();
+  layer.gathered.data = layer.host_staging.data();
+  return {};
+}
 
 Result<std::unique_ptr<Prefetch>> Prefetch::make(
     memory::Device& device,
@@ -57,7 +74,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
     memory::DType act,
     FetchMode mode,
     const PrefetchLimits& limits) {
-  std::unique_ptr<Prefetch> p(new Prefetch(compute, token_map, mode));
+  std::unique_ptr<Prefetch> p(new Prefetch(device, compute, token_map, mode));
   p->limits_ = limits;
   if (mode == FetchMode::kSkip || stores.empty()) return p;
   // The step being run, a chunk ahead of it, and the tokens it samples.
@@ -67,13 +84,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
     layer->store = store.get();
-    const int64_t width = store->geometry().vector_width();
-    Result<memory::Buffer> staging = device.allocate(
-        "n-gram staging of layer " + std::to_string(store->geometry().layer),
-        p->slots_ * width * memory::dtype_bytes(act));
-    if (!staging.ok()) return staging.status();
-    layer->staging = std::move(staging).value();
-    layer->view = memory::make_view(layer->staging.data(), act, p->slots_, width);
+    ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));
   }
   p->order_.resize(p->layers_.size());
   std::iota(p->order_.begin(), p->order_.end(), size_t{0});
@@ -84,6 +95,11 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
     fetch->failures.resize(p->layers_.size());
     for (size_t l = 0; l < p->layers_.size(); ++l) fetch->gathered.push_back(device.make_event());
     fetch->finished = device.make_event();
+    if (device.host_reads_buffers()) continue;
+    Result<memory::Buffer> slots =
+        device.allocate_pinned("staging slots", p->slots_ * static_cast<int64_t>(sizeof(int32_t)));
+    if (!slots.ok()) return slots.status();
+    fetch->device_slots = std::move(slots).value();
   }
   p->side_ = device.make_stream("ngram-rows");
   return p;
@@ -95,7 +111,9 @@ Prefetch::~Prefetch() {
 
 int64_t Prefetch::staging_bytes() const {
   int64_t bytes = 0;
-  for (const std::unique_ptr<Layer>& layer : layers_) bytes += layer->staging.bytes();
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    bytes += layer->staging.bytes() + layer->host_staging.bytes();
+  }
   return bytes;
 }
 
@@ -203,16 +221,16 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
   layer->rows += rows;
   layer->bytes += rows * row_bytes(layer->store->geometry());
-  memory::as_cpu(stream).enqueue([this, &fetch, layer, index, exposed] {
+  stream.enqueue_host([this, &fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
     Failure& failure = fetch.failures[index];
     failure.tokens.clear();
     failure.status = layer->store->gather(
-        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->view,
+        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->gathered,
         &failure.tokens);
     ENGRAM_CHECK(failure.status.ok() == failure.tokens.empty());
     for (const int32_t token : failure.tokens) {
-      poison(layer->view, fetch.slots[static_cast<size_t>(token)]);
+      poison(layer->gathered, fetch.slots[static_cast<size_t>(token)]);
     }
     if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
     const int64_t ns = ns_since(begin);
@@ -220,6 +238,10 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
     fetch.gather_ns += ns;
     if (exposed) layer->waited_ns += ns;
   });
+  if (fetch.device_slots.data() != nullptr) {
+    device_.copy_rows(
+        stream, layer->view, layer->gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
+  }
   stream.record(*fetch.gathered[index]);
 }
 
@@ -275,8 +297,8 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
     if (chosen.sample.table != index) continue;
     if (std::ranges::find(failed, static_cast<int32_t>(chosen.token)) != failed.end()) continue;
     const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
-    const uint8_t* from = layer.view.as<const uint8_t>() + slot * layer.view.stride * value_bytes +
-                          chosen.sample.column * bytes;
+    const uint8_t* from = layer.gathered.as<const uint8_t>() +
+                          slot * layer.gathered.stride * value_bytes + chosen.sample.column * bytes;
     chosen.sample.staged.assign(from, from + bytes);
     fetch.verifier->check(std::move(chosen.sample), fetch.verified);
     chosen.sample.table = layers_.size();  // moved from
@@ -285,9 +307,12 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
 
 void Prefetch::enqueue(Fetch& fetch) {
   choose_samples(fetch);
+  if (fetch.device_slots.data() != nullptr) {
+    std::ranges::copy(fetch.slots, fetch.device_slots.as<int32_t>());
+  }
   for (const size_t index : order_) enqueue_gather(fetch, index);
   // Counting comes after all rows are on their way and never holds up a step.
-  memory::as_cpu(*side_).enqueue([this, &fetch] {
+  side_->enqueue_host([this, &fetch] {
     for (size_t l = 0; l < layers_.size(); ++l) {
       layers_[l]->unique_rows += count_distinct(fetch.row_ids[l]);
     }

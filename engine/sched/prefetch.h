@@ -200,6 +200,7 @@ class Prefetch {
     bool settled = true;                // its times are with its requests, its failures in failed_
     std::vector<Owner> owners;
     std::vector<int32_t> slots;
+    memory::Buffer device_slots;  // of a device with memory of its own: the same, pinned
     std::vector<std::vector<int64_t>> row_ids;  // per layer [tokens, H]
     std::vector<Failure> failures;              // per layer
     std::vector<Chosen> chosen;
@@ -212,6 +213,8 @@ class Prefetch {
     memory::RowStore* store = nullptr;
     memory::Buffer staging;
     memory::View view;
+    memory::Buffer host_staging;          // of a device with memory of its own
+    memory::View gathered;                // where the host puts rows: in host_staging, else `view`
     std::atomic<int64_t> unique_rows{0};  // these three: written by the streams' threads
     std::atomic<int64_t> gather_ns{0};
     std::atomic<int64_t> waited_ns{0};
@@ -233,7 +236,9 @@ class Prefetch {
     uint64_t request = 0;
   };
 
-  Prefetch(memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
+  Prefetch(
+      memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
+  memory::Status allocate_staging(Layer& layer, memory::DType act);
   void free_slot(int32_t slot);
   void free_staged(Known& known, int64_t begin, int64_t end);
   void free_failed(Known& known, int64_t begin, int64_t end);
@@ -253,6 +258,7 @@ class Prefetch {
   std::vector<MissingRows> find_missing(const BatchPlan& plan) const;
 
   // Constant.
+  memory::Device& device_;
   memory::Stream& compute_;
   const TokenMap& token_map_;
   FetchMode mode_;

@@ -10,4 +10,10 @@ Result<Buffer> Device::allocate(const std::string& what, int64_t bytes) {
   return buffer;
 }
 
+Result<Buffer> Device::allocate_pinned(const std::string& what, int64_t bytes) {
+  ENGRAM_CHECK(!sealed_);
+  ENGRAM_CHECK(bytes >= 0);
+  return do_allocate_pinned(what, bytes);
+}
+
 }  // namespace engram::memory

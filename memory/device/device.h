@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -36,6 +37,9 @@ class Stream {
   // What is enqueued here afterwards starts after the event's last record() so far. The time this
   // stream stood still for it is added to *waited_ns (may be null; read after the stream passed).
   virtual void wait(const Event& event, std::atomic<int64_t>* waited_ns) = 0;
+  // Runs `work` on a host thread after everything enqueued before it; what is enqueued afterwards
+  // waits for it. `work` makes no calls of the device, its streams or events.
+  virtual void enqueue_host(std::function<void()> work) = 0;
   // Blocks the calling host thread until the stream is empty.
   virtual void synchronize() = 0;
 };
@@ -89,6 +93,9 @@ class Device {
   // RESOURCE_EXHAUSTED names `what`, the bytes asked for and the bytes there are. REQUIRES: not
   // sealed. Large buffers ask for transparent huge pages.
   Result<Buffer> allocate(const std::string& what, int64_t bytes);
+  // The same for host memory that the device's copies and kernels reach at full speed: pinned
+  // memory of a CUDA device, plain memory of the CPU.
+  Result<Buffer> allocate_pinned(const std::string& what, int64_t bytes);
   int64_t allocated_bytes() const { return allocated_bytes_; }
   // After this nothing may be allocated.
   void seal() { sealed_ = true; }
@@ -97,6 +104,14 @@ class Device {
   virtual std::unique_ptr<Event> make_event() = 0;
   // Enqueues a copy; either end may be host or device memory.
   virtual void copy(Stream& stream, void* to, const void* from, int64_t bytes) = 0;
+  // Enqueues to.row(rows[i]) = from.row(rows[i]) for i < count, `from` and `rows` in pinned memory.
+  // REQUIRES: equal shapes and dtypes, rows one after the other.
+  virtual void copy_rows(
+      Stream& stream, View to, View from, const int32_t* rows, int64_t count) = 0;
+  // Whether host code may follow pointers into buffers of allocate().
+  virtual bool host_reads_buffers() const = 0;
+  // What allocate() could still give out.
+  virtual int64_t available_bytes() const = 0;
 
   // Keeps pages in memory and lets the device read them at full speed; they must have been touched.
   // The CPU locks them, a CUDA device registers them. Any thread. FAILED_PRECONDITION or
@@ -110,6 +125,7 @@ class Device {
 
  private:
   virtual Result<Buffer> do_allocate(const std::string& what, int64_t bytes) = 0;
+  virtual Result<Buffer> do_allocate_pinned(const std::string& what, int64_t bytes) = 0;
 
   // Start-up and engine thread.
   bool sealed_ = false;

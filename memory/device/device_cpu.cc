@@ -14,6 +14,7 @@
 #include "memory/device/host_memory.h"
 #include "memory/device/page_lock.h"
 #include "memory/device/spin.h"
+#include "memory/device/system_limits.h"
 
 namespace engram::memory {
 namespace {
@@ -86,6 +87,8 @@ class WorkerStream : public CpuStream {
     enqueued_.store(enqueued_.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     if (asleep_) wake_.notify_one();
   }
+
+  void enqueue_host(std::function<void()> work) override { enqueue(std::move(work)); }
 
   void record(Event& event) override {
     std::shared_ptr<EventState> state = static_cast<CpuEvent&>(event).state();
@@ -170,12 +173,28 @@ class ThreadsDevice : public CpuDevice {
         [to, from, bytes] { std::memcpy(to, from, static_cast<size_t>(bytes)); });
   }
 
+  void copy_rows(Stream& stream, View to, View from, const int32_t* rows, int64_t count) override {
+    const int64_t bytes = to.cols * dtype_bytes(to.dtype);
+    as_cpu(stream).enqueue([=] {
+      for (int64_t i = 0; i < count; ++i) {
+        std::memcpy(
+            to.as<char>() + rows[i] * bytes, from.as<char>() + rows[i] * bytes,
+            static_cast<size_t>(bytes));
+      }
+    });
+  }
+  bool host_reads_buffers() const override { return true; }
+  int64_t available_bytes() const override { return memory::available_bytes(""); }
+
   Status pin(const HostRange& range) override { return lock_pages(range); }
   void unpin(const HostRange& range) override { unlock_pages(range); }
   int numa_node() const override { return -1; }
 
  private:
   Result<Buffer> do_allocate(const std::string& what, int64_t bytes) override {
+    return allocate_host(what, bytes);
+  }
+  Result<Buffer> do_allocate_pinned(const std::string& what, int64_t bytes) override {
     return allocate_host(what, bytes);
   }
 

@@ -1,5 +1,11 @@
 // The CUDA device: memory, streams, events and copies of one GPU.
 
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <utility>
+
 #include "memory/device/cuda_handle.h"
 #include "memory/device/device_cuda.h"
 #include "memory/device/page_lock.h"
@@ -28,6 +34,11 @@ class GpuEvent : public Event {
   CudaEvent handle_;
 };
 
+void CUDART_CB run_host_work(void* data) {
+  const std::unique_ptr<std::function<void()>> work(static_cast<std::function<void()>*>(data));
+  (*work)();
+}
+
 class GpuStream : public Stream {
  public:
   GpuStream() : handle_(create()) {}
@@ -37,6 +48,11 @@ class GpuStream : public Stream {
   // The host cannot see how long the GPU stood still: *waited_ns is left as it is.
   void wait(const Event& event, std::atomic<int64_t>*) override {
     cuda_ok(cudaStreamWaitEvent(handle_.get(), static_cast<const GpuEvent&>(event).native()));
+  }
+  void enqueue_host(std::function<void()> work) override {
+    auto owned = std::make_unique<std::function<void()>>(std::move(work));
+    cuda_ok(cudaLaunchHostFunc(handle_.get(), run_host_work, owned.get()));
+    owned.release();
   }
   void synchronize() override { cuda_ok(cudaStreamSynchronize(handle_.get())); }
   cudaStream_t native() const { return handle_.get(); }
@@ -52,6 +68,35 @@ class GpuStream : public Stream {
 
 void release(void* data, int64_t) {
   cuda_ok(cudaFree(data));
+}
+void release_pinned(void* data, int64_t) {
+  cuda_ok(cudaFreeHost(data));
+}
+
+// One block per row and round; T is as wide as every row's begin allows.
+template <typename T>
+__global__ void copy_rows_kernel(
+    T* to, const T* from, int64_t width, const int32_t* rows, int64_t count) {
+  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    const int64_t at = rows[i] * width;
+    for (int64_t c = threadIdx.x; c < width; c += blockDim.x) to[at + c] = from[at + c];
+  }
+}
+
+// A few blocks fill a PCIe link, and leave the rest of the GPU to the layers that run meanwhile.
+constexpr int64_t kCopyBlocks = 8;
+constexpr unsigned kCopyThreads = 512;
+
+template <typename T>
+void launch_copy_rows(cudaStream_t stream, View to, View from, const int32_t* rows, int64_t count) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(std::min(count, kCopyBlocks)));
+  config.blockDim = dim3(kCopyThreads);
+  config.stream = stream;
+  const int64_t width = to.cols * dtype_bytes(to.dtype) / static_cast<int64_t>(sizeof(T));
+  cuda_ok(cudaLaunchKernelEx(
+      &config, copy_rows_kernel<T>, to.as<T>(), static_cast<const T*>(from.as<T>()), width, rows,
+      count));
 }
 
 class GpuDevice : public Device {
@@ -73,6 +118,25 @@ class GpuDevice : public Device {
     cuda_ok(cudaMemcpyAsync(
         to, from, static_cast<size_t>(bytes), cudaMemcpyDefault,
         static_cast<GpuStream&>(stream).native()));
+  }
+
+  void copy_rows(Stream& stream, View to, View from, const int32_t* rows, int64_t count) override {
+    ENGRAM_CHECK(to.contiguous());
+    ENGRAM_CHECK(from.contiguous());
+    if (count == 0) return;
+    const cudaStream_t native = static_cast<GpuStream&>(stream).native();
+    if (to.cols * dtype_bytes(to.dtype) % 16 == 0) {
+      launch_copy_rows<uint4>(native, to, from, rows, count);
+    } else {
+      launch_copy_rows<uint16_t>(native, to, from, rows, count);
+    }
+  }
+  bool host_reads_buffers() const override { return false; }
+  int64_t available_bytes() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    cuda_ok(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return static_cast<int64_t>(free_bytes);
   }
 
   Status pin(const HostRange& range) override {
@@ -127,6 +191,21 @@ class GpuDevice : public Device {
     cuda_ok(error);
     cuda_ok(cudaMemset(data, 0, static_cast<size_t>(bytes)));
     return Buffer(data, bytes, release);
+  }
+
+  Result<Buffer> do_allocate_pinned(const std::string& what, int64_t bytes) override {
+    void* data = nullptr;
+    const size_t size = static_cast<size_t>(bytes > 0 ? bytes : 1);
+    const cudaError_t error = cudaHostAlloc(&data, size, cudaHostAllocPortable);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // not sticky: clear it
+      return resource_exhausted(
+          what + ": " + std::to_string(bytes) + " bytes of pinned host memory refused by " +
+          name());
+    }
+    cuda_ok(error);
+    std::memset(data, 0, size);
+    return Buffer(data, bytes, release_pinned);
   }
 
   const int index_;

@@ -11,6 +11,7 @@
 
 #include "engine/model/model.h"
 #include "engine/model/ngram.h"
+#include "engine/run/backend.h"
 #include "engine/run/engine.h"
 #include "engine/run/runner.h"
 #include "engine/sched/prefetch.h"
@@ -18,6 +19,7 @@
 #include "memory/device/device.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/engine_client.h"
+#include "tests/support/test_device.h"
 
 namespace engram::engine {
 namespace {
@@ -71,7 +73,11 @@ class Forward {
     config_ = std::move(config).value();
     auto tokenizer = load_tokenizer(directory);
     REQUIRE(tokenizer.ok());
-    device_ = memory::make_cpu_device(2);
+    auto backend = open_backend(tests::kDevice, 2);
+    CAPTURE(backend.status().to_string());
+    REQUIRE(backend.ok());
+    backend_ = std::move(backend).value();
+    device_ = backend_.device.get();
     compute_ = device_->make_stream("compute");
     OpsLimits ops_limits;
     ops_limits.max_tokens = kTokens;
@@ -81,7 +87,7 @@ class Forward {
     ops_limits.max_rows = std::max(
         {config_.vocab_size, 2 * config_.intermediate_size, 2 * config_.hidden_size + 4096});
     ops_limits.max_context = kTokens;
-    auto ops = make_cpu_ops(*device_, ops_limits);
+    auto ops = make_ops(backend_, ops_limits);
     REQUIRE(ops.ok());
     ops_ = std::move(ops).value();
     auto weights = load_weights(directory, config_, tokenizer.value()->size(), *device_, *ops_, {});
@@ -105,6 +111,9 @@ class Forward {
         {.max_num_batched_tokens = kTokens, .max_num_seqs = 1});
     REQUIRE(prefetch.ok());
     prefetch_ = std::move(prefetch).value();
+    auto arrays = device_->allocate("arrays", kArrays * static_cast<int64_t>(sizeof(int32_t)));
+    REQUIRE(arrays.ok());
+    arrays_ = std::move(arrays).value();
     device_->seal();
   }
 
@@ -139,36 +148,52 @@ class Forward {
     batch.tokens = tokens;
     batch.sequences = 1;
     batch.max_pages = kTokens / 16;
-    batch.ids = ids.data();
-    batch.positions = plan.positions.data();
-    batch.slots = plan.slots.data();
-    batch.row_slots = row_slots.data();
-    batch.sequence_of = plan.sequence_of.data();
-    batch.token_begin = begins.data();
-    batch.page_table = pages.data();
-    model_->forward(*compute_, batch, wanted.data(), tokens, prefetch_->tickets());
+    used_ = 0;
+    batch.ids = put(ids);
+    batch.positions = put(plan.positions);
+    batch.slots = put(plan.slots);
+    batch.row_slots = put({row_slots.begin(), row_slots.end()});
+    batch.sequence_of = put(plan.sequence_of);
+    batch.token_begin = put(begins);
+    batch.page_table = put(pages);
+    model_->forward(*compute_, batch, put(wanted), tokens, prefetch_->tickets());
     const View logits = model_->logits(*compute_, 0, tokens);
-    compute_->synchronize();
-    prefetch_->commit(plan);
-    prefetch_->forget(id);
     Output output;
     for (int32_t t = 0; t < tokens; ++t) {
-      const float* row = logits.row<float>(t);
-      output.logits.emplace_back(row, row + logits.cols);
+      output.logits.push_back(get(logits.row<float>(t), logits.cols));
     }
     for (size_t i = 0; i < weights_->engram.size(); ++i) {
-      const View gates = model_->gates(static_cast<int>(i));
-      output.gates.emplace_back(gates.as<float>(), gates.as<float>() + tokens);
+      output.gates.push_back(get(model_->gates(static_cast<int>(i)).as<float>(), tokens));
     }
+    prefetch_->commit(plan);
+    prefetch_->forget(id);
     return output;
   }
 
  private:
   static constexpr int64_t kTokens = 256;
+  static constexpr int64_t kArrays = 8 * kTokens;
+
+  const int32_t* put(const std::vector<int32_t>& values) {
+    REQUIRE(used_ + std::ssize(values) <= kArrays);
+    int32_t* to = arrays_.as<int32_t>() + used_;
+    device_->copy(*compute_, to, values.data(), std::ssize(values) * 4);
+    compute_->synchronize();
+    used_ += std::ssize(values);
+    return to;
+  }
+
+  std::vector<float> get(const float* from, int64_t count) {
+    std::vector<float> values(static_cast<size_t>(count));
+    device_->copy(*compute_, values.data(), from, count * 4);
+    compute_->synchronize();
+    return values;
+  }
 
   DType act_;
   ModelConfig config_;
-  std::unique_ptr<memory::Device> device_;
+  Backend backend_;
+  memory::Device* device_ = nullptr;
   std::unique_ptr<memory::Stream> compute_;
   std::unique_ptr<Ops> ops_;
   std::optional<Weights> weights_;
@@ -176,6 +201,8 @@ class Forward {
   std::optional<memory::KvCache> cache_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Prefetch> prefetch_;
+  memory::Buffer arrays_;
+  int64_t used_ = 0;
   uint64_t next_id_ = 1;
 };
 
@@ -271,7 +298,7 @@ void check_prompt(Forward& forward, const nlohmann::json& prompt, const Toleranc
 void check_greedy(const Checkpoint& checkpoint, const std::string& dtype) {
   EngineOptions options;
   options.model = checkpoint.directory;
-  options.device = "cpu";
+  options.device = tests::kDevice;
   options.dtype = dtype;
   options.threads = 2;
   options.max_num_seqs = 4;

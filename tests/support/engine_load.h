@@ -11,13 +11,14 @@
 
 #include "engine/run/engine.h"
 #include "tests/support/engine_client.h"
+#include "tests/support/test_device.h"
 
 namespace engram::tests {
 
 inline engine::EngineOptions small_engine(const std::string& model) {
   engine::EngineOptions o;
   o.model = model;
-  o.device = std::string("cpu");
+  o.device = kDevice;
   o.threads = 2;
   o.max_num_seqs = 8;
   o.max_num_batched_tokens = 64;

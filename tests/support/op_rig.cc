@@ -49,7 +49,7 @@ double read(DType dtype, const uint8_t* from) {
 
 }  // namespace
 
-#ifdef OP_RIG_CUDA
+#ifdef TEST_DEVICE_CUDA
 std::vector<Backend> backends() {
   static const bool found = memory::make_cuda_device(0).ok();
   if (found) return {{"cuda", 1}};
@@ -111,7 +111,7 @@ OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
   // Of linear layers, which have a test of their own, only the vocabulary's width is needed.
   const engine::OpsLimits limits{
       .max_tokens = 16, .max_cols = 16, .max_rows = max_vocab, .max_context = 8192};
-#ifdef OP_RIG_CUDA
+#ifdef TEST_DEVICE_CUDA
   device_ = memory::make_cuda_device(0).value();
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cuda_ops(*device_, limits);
 #else

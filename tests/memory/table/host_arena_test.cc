@@ -31,6 +31,9 @@ class ListingDevice : public Device {
   std::unique_ptr<Stream> make_stream(const std::string&) override { return nullptr; }
   std::unique_ptr<Event> make_event() override { return nullptr; }
   void copy(Stream&, void*, const void*, int64_t) override {}
+  void copy_rows(Stream&, View, View, const int32_t*, int64_t) override {}
+  bool host_reads_buffers() const override { return true; }
+  int64_t available_bytes() const override { return 0; }
   Status pin(const HostRange& range) override {
     if (calls_left-- <= 0) return resource_exhausted("no more pins");
     ranges.push_back(range);
@@ -51,6 +54,7 @@ class ListingDevice : public Device {
 
  private:
   Result<Buffer> do_allocate(const std::string&, int64_t) override { return Buffer(); }
+  Result<Buffer> do_allocate_pinned(const std::string&, int64_t) override { return Buffer(); }
 };
 
 Result<TableMemory> allocate(int64_t bytes, const ArenaOptions& options) {

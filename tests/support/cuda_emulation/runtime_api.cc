@@ -107,6 +107,10 @@ void enqueue(Queue* stream, std::function<void()> work) {
 
 }  // namespace cuda_emulation
 
+namespace {
+constexpr size_t kMemoryBytes = size_t{8} << 30;
+}  // namespace
+
 using cuda_emulation::Mark;
 using cuda_emulation::Queue;
 using cuda_emulation::queue_of;
@@ -157,7 +161,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   std::snprintf(properties->name, sizeof(properties->name), "emulation");
   properties->major = 9;
   properties->multiProcessorCount = 4;
-  properties->totalGlobalMem = size_t{8} << 30;
+  properties->totalGlobalMem = kMemoryBytes;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
@@ -166,6 +170,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  if (bytes > kMemoryBytes) return cudaErrorMemoryAllocation;
   // 256-byte boundaries as CUDA promises, and not one byte more than asked for.
   if (posix_memalign(data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
   std::memset(*data, 0xff, bytes);  // what a GPU leaves there is nobody's value
@@ -176,7 +181,7 @@ cudaError_t cudaFree(void* data) {
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  *free_bytes = *total_bytes = size_t{8} << 30;
+  *free_bytes = *total_bytes = kMemoryBytes;
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
@@ -187,6 +192,12 @@ cudaError_t cudaMemcpyAsync(
     void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   queue_of(stream).push([=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
+  return cudaMalloc(data, bytes);
+}
+cudaError_t cudaFreeHost(void* data) {
+  return cudaFree(data);
 }
 cudaError_t cudaHostRegister(void*, size_t, unsigned) {
   return cudaSuccess;
@@ -205,6 +216,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   queue_of(stream).synchronize();
+  return cudaSuccess;
+}
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*work)(void*), void* data) {
+  queue_of(stream).push([work, data] { work(data); });
   return cudaSuccess;
 }
 // Waits for the record made last when this is called, as CUDA does.

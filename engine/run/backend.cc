@@ -1,0 +1,53 @@
+#include "engine/run/backend.h"
+
+#include <utility>
+
+#include "memory/device/device_cuda.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Result;
+
+#ifdef ENGRAM_WITH_CUDA
+constexpr bool kHasCuda = true;
+Result<std::unique_ptr<memory::Device>> make_gpu() {
+  return memory::make_cuda_device(0);
+}
+Result<std::unique_ptr<Ops>> make_gpu_ops(memory::Device& device, const OpsLimits& limits) {
+  return make_cuda_ops(device, limits);
+}
+#else
+constexpr bool kHasCuda = false;
+Result<std::unique_ptr<memory::Device>> make_gpu() {
+  return memory::failed_precondition(
+      "--device cuda: this build has no CUDA backend; use --device cpu or auto");
+}
+Result<std::unique_ptr<Ops>> make_gpu_ops(memory::Device&, const OpsLimits&) {
+  return make_gpu().status();
+}
+#endif
+
+}  // namespace
+
+Result<Backend> open_backend(const std::string& device, int threads) {
+  Backend backend;
+  if (device == "cuda" || (device == "auto" && kHasCuda)) {
+    Result<std::unique_ptr<memory::Device>> gpu = make_gpu();
+    if (gpu.ok()) {
+      backend.cuda = true;
+      backend.device = std::move(gpu).value();
+      return backend;
+    }
+    if (device == "cuda") return gpu.status();
+  }
+  backend.device = memory::make_cpu_device(threads);
+  return backend;
+}
+
+Result<std::unique_ptr<Ops>> make_ops(const Backend& backend, const OpsLimits& limits) {
+  return backend.cuda ? make_gpu_ops(*backend.device, limits)
+                      : make_cpu_ops(*backend.device, limits);
+}
+
+}  // namespace engram::engine

@@ -1,0 +1,26 @@
+// The two backends behind one name: which device computes, and its ops.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/ops/ops.h"
+#include "memory/base/status.h"
+#include "memory/device/device.h"
+
+namespace engram::engine {
+
+struct Backend {
+  bool cuda = false;
+  std::unique_ptr<memory::Device> device;
+};
+
+// `device` is "cpu", "cuda" (the first GPU) or "auto": a GPU where this build has the CUDA backend
+// and there is one, else the CPU. `threads` are the CPU's, see make_cpu_device().
+// FAILED_PRECONDITION says why there is no GPU.
+memory::Result<Backend> open_backend(const std::string& device, int threads);
+
+// The ops of a backend's device. RESOURCE_EXHAUSTED when scratch memory cannot be had.
+memory::Result<std::unique_ptr<Ops>> make_ops(const Backend& backend, const OpsLimits& limits);
+
+}  // namespace engram::engine
