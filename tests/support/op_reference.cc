@@ -45,6 +45,18 @@ Rows add(const Rows& a, const Rows& b) {
   return sum;
 }
 
+Rows linear(const Rows& x, const Rows& w, const Rows& bias) {
+  Rows y(x.rows, w.rows);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t n = 0; n < w.rows; ++n) {
+      double sum = bias.values.empty() ? 0. : bias.at(0, n);
+      for (int64_t k = 0; k < x.cols; ++k) sum += x.at(t, k) * w.at(n, k);
+      y.at(t, n) = sum;
+    }
+  }
+  return y;
+}
+
 Rows rms_norm(const Rows& x, const Rows& weight, double eps) {
   Rows y(x.rows, x.cols);
   for (int64_t r = 0; r < x.rows; ++r) {

@@ -33,6 +33,9 @@ double sigmoid(double x);
 double silu(double x);
 Rows add(const Rows& a, const Rows& b);
 
+// x [T, K], w [N, K], bias [1, N] or empty.
+Rows linear(const Rows& x, const Rows& w, const Rows& bias);
+
 // weight [G, cols / G]: each of the G parts of a row is normalised alone.
 Rows rms_norm(const Rows& x, const Rows& weight, double eps);
 Rows silu_mul(const Rows& gate_up);

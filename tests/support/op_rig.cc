@@ -14,6 +14,7 @@
 namespace engram::testing {
 
 using memory::Bf16;
+using memory::F16;
 
 namespace {
 
@@ -23,11 +24,23 @@ void write(DType dtype, double value, char* to) {
   } else if (dtype == DType::kF32) {
     const float narrow = static_cast<float>(value);
     std::memcpy(to, &narrow, sizeof(narrow));
+  } else if (dtype == DType::kF16) {
+    const F16 narrow = memory::float_to_half(static_cast<float>(value));
+    std::memcpy(to, &narrow, sizeof(narrow));
   } else {
     ENGRAM_CHECK(dtype == DType::kBf16);
     const Bf16 narrow(static_cast<float>(value));
     std::memcpy(to, &narrow, sizeof(narrow));
   }
+}
+
+std::vector<char> stored(const Rows& rows, DType dtype) {
+  const size_t width = static_cast<size_t>(memory::dtype_bytes(dtype));
+  std::vector<char> bytes(rows.values.size() * width);
+  for (size_t i = 0; i < rows.values.size(); ++i) {
+    write(dtype, rows.values[i], bytes.data() + i * width);
+  }
+  return bytes;
 }
 
 double read(DType dtype, const uint8_t* from) {
@@ -70,7 +83,9 @@ std::vector<Backend> backends() {
 
 double rounded(double value, DType dtype) {
   const float narrow = static_cast<float>(value);
-  return dtype == DType::kF32 ? narrow : static_cast<float>(Bf16(narrow));
+  if (dtype == DType::kF32) return narrow;
+  if (dtype == DType::kF16) return memory::half_to_float(memory::float_to_half(narrow));
+  return static_cast<float>(Bf16(narrow));
 }
 
 Rows rounded(const Rows& x, DType dtype) {
@@ -108,9 +123,13 @@ std::vector<int32_t> shuffled_pages(std::mt19937_64& random, int64_t pages) {
 
 OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
   hwy::SetSupportedTargetsForTest(backend.simd);
-  // Of linear layers, which have a test of their own, only the vocabulary's width is needed.
+  constexpr int64_t kMaxTokens = 80;
+  constexpr int64_t kMaxWidth = 4100;
   const engine::OpsLimits limits{
-      .max_tokens = 16, .max_cols = 16, .max_rows = max_vocab, .max_context = 8192};
+      .max_tokens = kMaxTokens,
+      .max_cols = kMaxWidth,
+      .max_rows = std::max(max_vocab, kMaxWidth),
+      .max_context = 8192};
 #ifdef TEST_DEVICE_CUDA
   device_ = memory::make_cuda_device(0).value();
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cuda_ops(*device_, limits);
@@ -132,11 +151,7 @@ void* OpRig::allocate(int64_t bytes) {
 }
 
 View OpRig::put(const Rows& rows, DType dtype) {
-  const int64_t width = memory::dtype_bytes(dtype);
-  std::vector<char> host(rows.values.size() * static_cast<size_t>(width));
-  for (size_t i = 0; i < rows.values.size(); ++i) {
-    write(dtype, rows.values[i], host.data() + i * static_cast<size_t>(width));
-  }
+  const std::vector<char> host = stored(rows, dtype);
   const int64_t bytes = static_cast<int64_t>(host.size());
   const View view = memory::make_view(allocate(bytes), dtype, rows.rows, rows.cols);
   if (bytes > 0) device_->copy(*stream_, view.data, host.data(), bytes);
@@ -176,6 +191,14 @@ engine::Batch OpRig::put(const TestBatch& batch) {
   out.token_begin = put(batch.token_begin_);
   out.page_table = put(table);
   return out;
+}
+
+engine::Matrix OpRig::load(const Rows& rows, DType dtype) {
+  std::vector<char> host = stored(rows, dtype);
+  const engine::Matrix matrix{
+      allocate(ops_->matrix_bytes(dtype, rows.rows, rows.cols)), rows.rows, rows.cols, dtype};
+  ops_->load_rows(matrix, 0, memory::make_view(host.data(), dtype, rows.rows, rows.cols));
+  return matrix;
 }
 
 std::vector<uint8_t> OpRig::bytes(View view) {

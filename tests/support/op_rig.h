@@ -74,6 +74,8 @@ class OpRig {
   View filled(DType dtype, int64_t rows, int64_t cols, double value);
   const int32_t* put(const std::vector<int32_t>& values);
   engine::Batch put(const TestBatch& batch);
+  // New device memory with these values as a weight, in the backend's layout.
+  engine::Matrix load(const Rows& rows, DType dtype);
 
   // After everything enqueued so far.
   Rows get(View view);

@@ -5,9 +5,6 @@
 
 namespace engram::engine::cuda {
 
-void CudaOps::do_linear(Stream&, View, const Matrix&, View, View) {
-  memory::die("linear has no kernel yet", std::source_location::current());
-}
 void CudaOps::do_sample(Stream&, View, std::span<const SampleRow>, std::span<SampleResult>) {
   memory::die("sample has no kernel yet", std::source_location::current());
 }

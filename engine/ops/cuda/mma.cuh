@@ -1,0 +1,23 @@
+// Matrix products of a warp on tensor cores. The emulation of the tests has a header of this name.
+#pragma once
+
+#include <cstdint>
+
+namespace engram::engine::cuda {
+
+// c += a b for a [16, 16] and b [16, 8] in bf16, c [16, 8] in f32; every lane of the warp holds a
+// part of each. With g = lane / 4 and i = 2 * (lane % 4):
+//   a: (g, i), (g + 8, i), (g, i + 8), (g + 8, i + 8), each with its right neighbour in the upper
+//      half of the word
+//   b: (i, g), (i + 8, g), each with the element below
+//   c: (g, i), (g, i + 1), (g + 8, i), (g + 8, i + 1)
+// Source: PTX ISA, "Matrix fragments for mma.m16n8k16".
+__device__ inline void mma_bf16(const uint32_t (&a)[4], const uint32_t (&b)[2], float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+}  // namespace engram::engine::cuda
