@@ -226,8 +226,8 @@ class Ops {
       const ConvLayer& layer,
       View h);
 
-  // One result per row of logits [n, V] f32. rows and results stay alive until the stream has
-  // passed; results has n entries.
+  // One result per row of logits [n, V] f32, which a backend may change meanwhile, but leaves as
+  // they were. rows and results stay alive until the stream has passed; results has n entries.
   void sample(
       Stream& stream,
       View logits,

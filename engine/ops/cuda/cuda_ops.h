@@ -12,6 +12,8 @@
 
 namespace engram::engine::cuda {
 
+class SampleStaging;
+
 class CudaOps : public Ops {
  public:
   // `device` is a CUDA device and outlives the ops.
@@ -80,6 +82,7 @@ class CudaOps : public Ops {
       View h) override;
 
   // sampling.cu
+  memory::Status allocate_sampling_scratch();
   void do_sample(
       Stream& stream,
       View logits,
@@ -89,6 +92,7 @@ class CudaOps : public Ops {
   memory::Device& device_;
   const OpsLimits limits_;
   const std::unique_ptr<memory::Stream> load_stream_;  // of do_load_rows()
+  std::unique_ptr<SampleStaging> sample_staging_;      // of do_sample()
   memory::Buffer attention_partials_;                  // attention.cuh says what is in these
   memory::Buffer attention_arrived_;
 };

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "engine/ops/cpu/philox.h"
+#include "engine/ops/cpu/sampler.h"
 #include "tests/support/op_rig.h"
 
 namespace engram::testing {
@@ -31,6 +32,11 @@ std::vector<SampleResult> sample(
 
 SampleResult sample_one(OpRig& rig, const Rows& logits, const SampleRow& row) {
   return sample(rig, logits, {row}).front();
+}
+
+// Fewer where the backend has to be emulated.
+int repeats(int of_cpu, int of_cuda) {
+  return backends().front().name == "cuda" ? of_cuda : of_cpu;
 }
 
 SampleRow greedy() {
@@ -219,10 +225,10 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
     const std::vector<double> p = oracle(logits.values, c.row);
     CAPTURE(backend.simd, round, vocab, c.row.temperature, c.row.top_p, c.row.top_k, c.row.min_p);
 
-    constexpr int kDraws = 1500;
-    std::vector<SampleRow> rows(kDraws, c.row);
-    Rows repeated(kDraws, vocab);
-    for (int i = 0; i < kDraws; ++i) {
+    const int draws = repeats(1500, 100);
+    std::vector<SampleRow> rows(static_cast<size_t>(draws), c.row);
+    Rows repeated(draws, vocab);
+    for (int i = 0; i < draws; ++i) {
       rows[static_cast<size_t>(i)].seed = kSeed + static_cast<uint64_t>(round);
       rows[static_cast<size_t>(i)].draw_index = static_cast<uint64_t>(i);
       std::copy_n(logits.values.begin(), vocab, repeated.values.begin() + i * vocab);
@@ -240,7 +246,7 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
     double rest_expected = 0.0;
     double rest_seen = 0.0;
     for (size_t id = 0; id < p.size(); ++id) {
-      const double expected = p[id] * kDraws;
+      const double expected = p[id] * draws;
       if (expected < 8.0) {
         rest_expected += expected;
         rest_seen += seen[id];
@@ -260,7 +266,7 @@ TEST_CASE("filters and penalties keep what the float64 oracle keeps", "[sampling
 TEST_CASE("draws from a wide vocabulary follow its distribution", "[sampling]") {
   OpRig rig({"cpu", 2}, 5000);
   constexpr int64_t kVocab = 5000;
-  constexpr int kDraws = 20'000;
+  const int draws = repeats(20'000, 2000);
   // 5000 ids in 10 classes of equal ids: class k has weight proportional to k + 1.
   Rows logits(1, kVocab);
   for (int64_t id = 0; id < kVocab; ++id) {
@@ -269,7 +275,7 @@ TEST_CASE("draws from a wide vocabulary follow its distribution", "[sampling]") 
   const View view = rig.put(logits, DType::kF32);
   std::array<int, 10> seen{};
   std::array<int, 10> thirds{};
-  for (int i = 0; i < kDraws; ++i) {
+  for (int i = 0; i < draws; ++i) {
     const std::vector<SampleRow> rows{[&] {
       SampleRow row;
       row.seed = kSeed;
@@ -285,9 +291,9 @@ TEST_CASE("draws from a wide vocabulary follow its distribution", "[sampling]") 
   double by_weight = 0.0;
   double by_place = 0.0;
   for (int k = 0; k < 10; ++k) {
-    const double expected = kDraws * (k + 1) / 55.0;
+    const double expected = draws * (k + 1) / 55.0;
     by_weight += std::pow(seen[static_cast<size_t>(k)] - expected, 2) / expected;
-    by_place += std::pow(thirds[static_cast<size_t>(k)] - kDraws / 10.0, 2) / (kDraws / 10.0);
+    by_place += std::pow(thirds[static_cast<size_t>(k)] - draws / 10.0, 2) / (draws / 10.0);
   }
   CHECK(by_weight < chi_square_limit(9));
   CHECK(by_place < chi_square_limit(9));
@@ -427,6 +433,292 @@ TEST_CASE("penalties leave no trace in the next row", "[sampling]") {
   const auto results = sample(rig, logits, {first, second});
   CHECK(results[0].id == 0);
   CHECK(results[1].id == 4);
+}
+
+void point_at_lists(Case& c) {
+  c.row.logit_bias = c.bias;
+  c.row.banned = c.banned;
+  c.row.prompt_ids = c.prompt;
+  c.row.generated_ids = c.generated;
+}
+
+// Sums of weights are rounded in different ways: a draw, or an end of top_p, that lies between two
+// of them may differ. It is met once in a hundred thousand draws.
+TEST_CASE("backends draw the same id, and log the same numbers", "[sampling]") {
+  std::mt19937_64 random(kSeed);
+  OpRig rig({"cpu", 2}, kMaxVocab);
+  engine::cpu::Sampler sampler(kMaxVocab);
+  int drawn = 0;
+  int different = 0;
+  for (const int64_t vocab : {31, 511, 512, 513, 4096, 4099, 5000, 33'003, 151'936}) {
+    constexpr int kRows = 12;
+    Rows logits(kRows, vocab);
+    std::vector<Case> cases;
+    for (int i = 0; i < kRows; ++i) {
+      // Flat rows keep far more ids than peaked ones.
+      const Rows row = random_rows(random, DType::kF32, 1, vocab, i % 3 == 0 ? 0.3 : 4.0);
+      std::copy(row.values.begin(), row.values.end(), logits.values.begin() + i * vocab);
+      cases.push_back(random_case(random, vocab));
+      cases.back().row.seed = random();
+      cases.back().row.draw_index = random() % 1000;
+      cases.back().row.logprobs = static_cast<int32_t>(random() % 25) - 1;
+      cases.back().row.sample = i % 4 != 3;
+      cases.back().row.target = static_cast<int32_t>(random() % static_cast<uint64_t>(vocab));
+    }
+    std::vector<SampleRow> rows;
+    for (Case& c : cases) {
+      point_at_lists(c);
+      rows.push_back(c.row);
+    }
+    const std::vector<SampleResult> results = sample(rig, logits, rows);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      CAPTURE(vocab, i, rows[i].top_k, rows[i].top_p, rows[i].min_p, rows[i].temperature);
+      std::vector<float> row(static_cast<size_t>(vocab));
+      for (size_t id = 0; id < row.size(); ++id) {
+        row[id] = static_cast<float>(logits.at(static_cast<int64_t>(i), static_cast<int64_t>(id)));
+      }
+      SampleResult wanted;
+      sampler.sample(row.data(), vocab, rows[i], wanted);
+      REQUIRE(results[i].finite);
+      ++drawn;
+      different += results[i].id != wanted.id ? 1 : 0;
+      if (results[i].id != wanted.id) continue;
+      CHECK(results[i].rank == wanted.rank);
+      CHECK(results[i].logprob == Approx(wanted.logprob).margin(1e-5));
+      REQUIRE(results[i].top.size() == wanted.top.size());
+      for (size_t k = 0; k < wanted.top.size(); ++k) {
+        CHECK(results[i].top[k].id == wanted.top[k].id);
+        CHECK(results[i].top[k].logprob == Approx(wanted.top[k].logprob).margin(1e-5));
+      }
+    }
+  }
+  CHECK(drawn == 9 * 12);
+  CHECK(different <= 1);
+}
+
+TEST_CASE("top_k cuts among equal logits by id", "[sampling]") {
+  std::mt19937_64 random(kSeed);
+  constexpr int64_t kVocab = 6007;
+  OpRig rig({"cpu", 2}, kVocab);
+  for (const int values : {1, 2, 5}) {
+    Rows logits(1, kVocab);
+    for (double& x : logits.values) x = static_cast<double>(random() % static_cast<size_t>(values));
+    std::vector<int32_t> order(kVocab);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return logits.at(0, a) > logits.at(0, b);
+    });
+    for (const int32_t k : {1, 2, 11, 12, 13, 700, 5000, 6006}) {
+      CAPTURE(values, k);
+      // Of the last place's equals only those before it may be drawn; the list shows them all.
+      SampleRow row;
+      row.temperature = 50.f;
+      row.top_k = k;
+      row.logprobs = k;
+      std::vector<SampleRow> rows(8, row);
+      for (size_t i = 0; i < rows.size(); ++i) rows[i].draw_index = i;
+      Rows repeated(std::ssize(rows), kVocab);
+      for (int64_t i = 0; i < repeated.rows; ++i) {
+        std::copy_n(logits.values.begin(), kVocab, repeated.values.begin() + i * kVocab);
+      }
+      const std::set<int32_t> kept(order.begin(), order.begin() + k);
+      for (const SampleResult& result : sample(rig, repeated, rows)) {
+        CHECK(kept.count(result.id) == 1);
+        REQUIRE(std::ssize(result.top) == k);
+        bool same = true;
+        for (size_t i = 0; i < result.top.size(); ++i) same = same && result.top[i].id == order[i];
+        CHECK(same);
+      }
+    }
+  }
+}
+
+TEST_CASE("top_p ends where its share is reached, not behind", "[sampling]") {
+  OpRig rig({"cpu", 1}, 1000);
+  // Four ids of a quarter each, far apart; all others weigh nothing.
+  Rows logits(1, 1000);
+  for (double& x : logits.values) x = -1000.0;
+  for (const int64_t id : {3, 300, 600, 999}) logits.at(0, id) = 2.0;
+  const std::vector<std::pair<float, int>> shares = {
+      {1e-30f, 1},
+      {0.25f, 1},
+      {0.2500001f, 2},
+      {0.5f, 2},
+      {0.75f, 3},
+      {0.7501f, 4},
+      {std::nextafter(1.f, 0.f), 4},
+      {1.f, 4}};
+  for (const auto& [share, kept] : shares) {
+    for (const int32_t top_k : {0, 700}) {
+      CAPTURE(share, kept, top_k);
+      std::set<int32_t> seen;
+      for (uint64_t i = 0; i < 60; ++i) {
+        SampleRow row;
+        row.top_p = share;
+        row.top_k = top_k;
+        row.draw_index = i;
+        seen.insert(sample_one(rig, logits, row).id);
+      }
+      const std::vector<int32_t> all = {3, 300, 600, 999};
+      CHECK(seen == std::set<int32_t>(all.begin(), all.begin() + kept));
+    }
+  }
+}
+
+TEST_CASE("bias, bans and penalties of one row add up, and the logits stay", "[sampling]") {
+  std::mt19937_64 random(kSeed);
+  constexpr int64_t kVocab = 1030;
+  OpRig rig({"cpu", 2}, kVocab);
+  for (int round = 0; round < 20; ++round) {
+    CAPTURE(round);
+    const Rows logits = random_rows(random, DType::kF32, 1, kVocab, 3.0);
+    const auto id = [&] { return static_cast<int32_t>(random() % 60) - 10; };  // some outside
+    Case c;
+    for (int i = 0; i < 70; ++i) c.bias.emplace_back(id(), static_cast<float>(i % 7) - 2.f);
+    for (int i = 0; i < 5; ++i) c.banned.push_back(id());
+    for (int i = 0; i < 40; ++i) c.prompt.push_back(id());
+    for (int i = 0; i < 900; ++i) c.generated.push_back(id());
+    for (const int32_t outside : {-1, 1030, 1 << 30, std::numeric_limits<int32_t>::min()}) {
+      c.bias.emplace_back(outside, 99.f);
+      c.banned.push_back(outside);
+      c.prompt.push_back(outside);
+      c.generated.push_back(outside);
+    }
+    c.row = greedy();
+    c.row.repetition_penalty = 1.3f;
+    c.row.presence_penalty = -0.7f;
+    c.row.frequency_penalty = round % 2 == 0 ? -0.4f : 0.3f;
+    c.row.logprobs = 5;
+    point_at_lists(c);
+
+    std::vector<float> changed(logits.values.begin(), logits.values.end());
+    const auto inside = [](int32_t i) { return i >= 0 && i < kVocab; };
+    for (const auto& [i, bias] : c.bias) {
+      if (inside(i)) changed[static_cast<size_t>(i)] += bias;
+    }
+    for (const int32_t i : c.banned) {
+      if (inside(i)) changed[static_cast<size_t>(i)] = -std::numeric_limits<float>::infinity();
+    }
+    std::map<int32_t, int> counts;
+    for (const int32_t i : c.prompt) counts[i] += 0;
+    for (const int32_t i : c.generated) ++counts[i];
+    for (const auto& [i, count] : counts) {
+      if (!inside(i)) continue;
+      float& x = changed[static_cast<size_t>(i)];
+      x = x > 0.f ? x / 1.3f : x * 1.3f;
+      if (count > 0) x -= c.row.frequency_penalty * static_cast<float>(count) - 0.7f;
+    }
+    const auto best = std::max_element(changed.begin(), changed.end()) - changed.begin();
+
+    const View view = rig.put(logits, DType::kF32);
+    std::vector<SampleResult> results(1);
+    rig.ops().sample(rig.stream(), view, std::span(&c.row, 1), results);
+    CHECK(rig.get(view).values == logits.values);
+    CHECK(results[0].id == best);
+    const SampleResult raw = [&] {
+      SampleRow row;
+      row.sample = false;
+      row.target = static_cast<int32_t>(best);
+      row.logprobs = 5;
+      return sample_one(rig, logits, row);
+    }();
+    CHECK(results[0].logprob == raw.logprob);
+    CHECK(results[0].rank == raw.rank);
+    for (size_t i = 0; i < 5; ++i) CHECK(results[0].top[i].id == raw.top[i].id);
+  }
+}
+
+TEST_CASE("a list of the best goes on with ids that cannot be drawn", "[sampling]") {
+  constexpr int64_t kVocab = 5003;
+  OpRig rig({"cpu", 1}, kVocab);
+  Rows logits(1, kVocab);
+  for (double& x : logits.values) x = -kInf;
+  for (const int64_t id : {4000, 1, 5002}) logits.at(0, id) = 1.0 + static_cast<double>(id % 2);
+  for (const int32_t k : {4, 50, 5003, 9000}) {
+    CAPTURE(k);
+    SampleRow row = greedy();
+    row.logprobs = k;
+    const SampleResult got = sample_one(rig, logits, row);
+    CHECK(got.id == 1);
+    REQUIRE(std::ssize(got.top) == std::min<int64_t>(k, kVocab));
+    CHECK(got.top[0].id == 1);
+    CHECK(got.top[1].id == 4000);
+    CHECK(got.top[2].id == 5002);
+    CHECK(got.top[3].id == 0);
+    CHECK(got.top[3].logprob == -std::numeric_limits<float>::infinity());
+    CHECK(got.top.back().id == (k == 4 ? 0 : k == 50 ? 47 : 5001));
+  }
+}
+
+TEST_CASE("many rows with long lists are sampled as each alone", "[sampling]") {
+  std::mt19937_64 random(kSeed);
+  constexpr int64_t kRows = 601;
+  constexpr int64_t kVocab = 45;
+  OpRig rig({"cpu", 2}, kVocab);
+  const Rows logits = random_rows(random, DType::kF32, kRows, kVocab, 2.0);
+  std::vector<int32_t> prompt(7000);
+  for (int32_t& id : prompt) id = static_cast<int32_t>(random() % kVocab);
+  std::vector<SampleRow> rows(kRows);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    rows[i].draw_index = i;
+    rows[i].logprobs = static_cast<int32_t>(i % 60) - 1;
+    rows[i].top_k = static_cast<int32_t>(i % 9);
+    if (i % 3 != 0) continue;
+    rows[i].repetition_penalty = 1.5f;
+    rows[i].prompt_ids = std::span(prompt).first(7000 - i);
+  }
+  const std::vector<SampleResult> together = sample(rig, logits, rows);
+  for (size_t i = 0; i < rows.size(); i += 5) {
+    CAPTURE(i);
+    const SampleResult alone =
+        sample_one(rig, logits.row_range(static_cast<int64_t>(i), 1), rows[i]);
+    CHECK(alone.id == together[i].id);
+    CHECK(alone.rank == together[i].rank);
+    CHECK(alone.logprob == together[i].logprob);
+    CHECK(alone.top.size() == together[i].top.size());
+  }
+}
+
+TEST_CASE("calls in flight do not disturb each other", "[sampling]") {
+  std::mt19937_64 random(kSeed);
+  constexpr int64_t kVocab = 3000;
+  constexpr size_t kCalls = 7;
+  OpRig rig({"cpu", 2}, kVocab);
+  const std::vector<int32_t> generated = {1, 2, 3, 4, 5};
+  std::vector<View> views;
+  std::vector<std::vector<SampleRow>> rows;
+  for (size_t call = 0; call < kCalls; ++call) {
+    const int64_t count = 1 + static_cast<int64_t>(call % 4);
+    views.push_back(rig.put(random_rows(random, DType::kF32, count, kVocab, 1.0), DType::kF32));
+    rows.emplace_back(static_cast<size_t>(count));
+    for (SampleRow& row : rows.back()) {
+      row.seed = random();
+      row.presence_penalty = call % 2 == 0 ? -3.f : 0.f;
+      row.generated_ids = generated;
+      row.logprobs = static_cast<int32_t>(call);
+    }
+  }
+  const auto run = [&](bool waits) {
+    std::vector<std::vector<SampleResult>> results;
+    for (const auto& of_call : rows) results.emplace_back(of_call.size());
+    for (size_t call = 0; call < kCalls; ++call) {
+      rig.ops().sample(rig.stream(), views[call], rows[call], results[call]);
+      if (waits) rig.stream().synchronize();
+    }
+    rig.stream().synchronize();
+    return results;
+  };
+  const auto one_by_one = run(true);
+  const auto at_once = run(false);
+  for (size_t call = 0; call < kCalls; ++call) {
+    for (size_t i = 0; i < rows[call].size(); ++i) {
+      CAPTURE(call, i);
+      CHECK(at_once[call][i].id == one_by_one[call][i].id);
+      CHECK(at_once[call][i].rank == one_by_one[call][i].rank);
+      CHECK(at_once[call][i].logprob == one_by_one[call][i].logprob);
+      CHECK(at_once[call][i].top.size() == call);
+    }
+  }
 }
 
 }  // namespace

@@ -203,6 +203,9 @@ T atomicOr(T* address, T value) {
 
 // Arithmetic and memory.
 
+using std::max;
+using std::min;
+
 template <typename T>
 T __ldg(const T* address) {
   return *address;
@@ -222,6 +225,12 @@ inline float __fdividef(float x, float y) {
 inline float __fmaf_rn(float x, float y, float z) {
   return std::fma(x, y, z);
 }
+inline float __fmul_rn(float x, float y) {
+  return x * y;
+}
+inline float __fadd_rn(float x, float y) {
+  return x + y;
+}
 inline int __popc(unsigned x) {
   return std::popcount(x);
 }
@@ -230,6 +239,9 @@ inline int __ffs(int x) {
 }
 inline int __clz(int x) {
   return std::countl_zero(static_cast<unsigned>(x));
+}
+inline int __clzll(int64_t x) {
+  return std::countl_zero(static_cast<uint64_t>(x));
 }
 inline uint64_t __umul64hi(uint64_t x, uint64_t y) {
   __extension__ using Wide = unsigned __int128;
