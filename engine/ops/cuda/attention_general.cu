@@ -31,13 +31,6 @@ struct Tile {
   float shrink[H];                         // what earlier weights are multiplied by
 };
 
-__device__ inline float warp_max(float value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
-  }
-  return value;
-}
-
 // Scores of `count` keys: q [H, Dh] is scaled. `lanes` lanes of a warp share a key.
 template <typename T, int N, int H>
 __device__ void score_keys(
@@ -209,7 +202,7 @@ __global__ void __launch_bounds__(kThreadsFor<N>, 384 / kThreadsFor<N>)
     }
   }
   __syncthreads();
-  const int64_t row = token * q_heads + first_head;
+  const int64_t block = token * gridDim.y + blockIdx.y;
   T* const out = a.out.row<T>(token) + static_cast<int64_t>(first_head) * width;
   if (used == 1) {
     for (int c = thread; c < heads * width; c += kThreads) {
@@ -218,26 +211,33 @@ __global__ void __launch_bounds__(kThreadsFor<N>, 384 / kThreadsFor<N>)
     return;
   }
   for (int h = 0; h < heads; ++h) {
-    float* const to = partial_of(a, row + h, split);
+    float* const to = partial_of(a, block * H + h, split);
     for (int c = thread; c < width; c += kThreads) to[c] = q[h * width + c];
     if (thread == 0) to[width] = tile.top[h];
     if (thread == 0) to[width + 1] = tile.sum[h];
   }
-  if (!last_to_arrive(a.arrived + token * gridDim.y + blockIdx.y, static_cast<unsigned>(used))) {
+  if (!last_to_arrive(a.arrived + block, static_cast<unsigned>(used))) {
     return;
   }
-  float* const weights = &tile.weights[0][0];
-  for (int h = 0; h < heads; ++h) combine_row<T>(a, row + h, used, weights, out + h * width);
+  for (int h = thread / 32; h < heads; h += kThreads / 32) {
+    combine_row<T>(a, block * H + h, used, out + h * width);
+  }
+}
+
+// Query heads of one block; those of a kv head fill whole blocks.
+int64_t heads_of_block(const Attention& a) {
+  const int64_t ratio = a.q.cols / a.kv.head_dim / a.kv.kv_heads;
+  if (ratio == 1) return 1;
+  return ratio <= 4 ? 4 : 8;
 }
 
 template <typename T, int N, int H>
 void launch_group(const Attention& a, cudaStream_t stream) {
-  const int64_t ratio = a.q.cols / a.kv.head_dim / a.kv.kv_heads;
+  const AttentionGrid grid = general_attention_grid(a);
   launch(
       attention_general_kernel<T, N, H>,
       {.blocks = dim3(
-           static_cast<unsigned>(a.q.rows),
-           static_cast<unsigned>(a.kv.kv_heads * ((ratio + H - 1) / H)),
+           static_cast<unsigned>(grid.tiles), static_cast<unsigned>(grid.heads),
            static_cast<unsigned>(a.splits)),
        .threads = kThreadsFor<N>,
        .shared_bytes = static_cast<int64_t>(sizeof(float)) * H * a.kv.head_dim,
@@ -247,7 +247,7 @@ void launch_group(const Attention& a, cudaStream_t stream) {
 
 template <typename T, int N>
 void launch_width(const Attention& a, cudaStream_t stream) {
-  switch (general_attention_heads(a.q.cols / a.kv.head_dim / a.kv.kv_heads)) {
+  switch (heads_of_block(a)) {
     case 1:
       return launch_group<T, N, 1>(a, stream);
     case 4:
@@ -259,12 +259,13 @@ void launch_width(const Attention& a, cudaStream_t stream) {
 
 }  // namespace
 
-int64_t general_attention_heads(int64_t heads_per_kv_head) {
-  if (heads_per_kv_head == 1) return 1;
-  return heads_per_kv_head <= 4 ? 4 : 8;
+AttentionGrid general_attention_grid(const Attention& a) {
+  const int64_t ratio = a.q.cols / a.kv.head_dim / a.kv.kv_heads;
+  const int64_t heads = heads_of_block(a);
+  return {.tiles = a.q.rows, .heads = a.kv.kv_heads * ((ratio + heads - 1) / heads), .rows = heads};
 }
 
-void launch_attention_general(const Attention& a, cudaStream_t stream) {
+void launch_general_attention(const Attention& a, cudaStream_t stream) {
   memory::with_activation_type(a.q.dtype, [&]<typename T>(Type<T>) {
     constexpr int kWide = static_cast<int>(16 / sizeof(T));
     const auto aligned = [](const void* data) {

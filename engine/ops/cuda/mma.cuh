@@ -1,5 +1,8 @@
-// Matrix products of a warp on tensor cores. The emulation of the tests has a header of this name.
+// Matrix products of a warp on tensor cores, and the loading of their operands from shared memory.
+// All 32 lanes call each function together. The emulation of the tests has a header of this name.
 #pragma once
+
+#include <cuda_runtime.h>
 
 #include <cstdint>
 
@@ -18,6 +21,30 @@ __device__ inline void mma_bf16(const uint32_t (&a)[4], const uint32_t (&b)[2], 
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Two bf16 in one word, to nearest, ties to even.
+__device__ inline uint32_t pack_bf16(float low, float high) {
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+// Four matrices [8, 8] of two-byte elements in shared memory. Lane i brings the address of row
+// i % 8 of matrix i / 8, a multiple of 16. Of each matrix a lane gets the elements (g, i) and
+// (g, i + 1) in one word.
+__device__ inline void load_matrices(const void* row, uint32_t (&words)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+// The same, of each matrix (i, g) and (i + 1, g).
+__device__ inline void load_matrices_transposed(const void* row, uint32_t (&words)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
 }
 
 }  // namespace engram::engine::cuda

@@ -9,6 +9,8 @@
 #include <string>
 
 #include "tests/support/cuda_emulation/cuda_runtime.h"
+#include "tests/support/cuda_emulation/engine/ops/cuda/async_copy.cuh"
+#include "tests/support/cuda_emulation/engine/ops/cuda/mma.cuh"
 #include "tests/support/cuda_emulation/engine/ops/cuda/shared_memory.cuh"
 #include "tests/support/cuda_emulation_test/kernels.h"
 
@@ -67,6 +69,23 @@ TEST_CASE("a missing barrier shows as a wrong value in every order", "[emulation
     CAPTURE(static_cast<int>(order));
     CHECK(reversed(2, 64, true) != reversed(2, 64, false));
   }
+}
+
+TEST_CASE("an asynchronous copy that nobody waits for has not arrived", "[emulation]") {
+  const std::vector<int> out = asynchronous_copies(std::vector<int>(256, 7), false);
+  for (size_t i = 0; i < 128; ++i) CHECK(out[i] == -1);
+  CHECK(out[128] == 7);
+}
+
+TEST_CASE("a matrix row or a copy across 16-byte boundaries is reported", "[emulation]") {
+  const std::string row = last_words_of_grid(32, [] {
+    uint32_t words[4];
+    engine::cuda::load_matrices(dynamic_shared<char>() + 4, words);
+  });
+  CHECK(row.find("matrix row is not 16-byte aligned") != std::string::npos);
+  const std::string copy = last_words_of_grid(
+      32, [] { engine::cuda::copy_16_async(dynamic_shared<char>() + 4, nullptr, false); });
+  CHECK(copy.find("copy is not 16-byte aligned") != std::string::npos);
 }
 
 TEST_CASE("a barrier that some threads pass by is reported", "[emulation]") {

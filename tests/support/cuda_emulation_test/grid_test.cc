@@ -75,5 +75,32 @@ TEST_CASE("every thread of a grid runs once and knows where it is", "[cuda]") {
   for (size_t i = 0; i < out.size(); ++i) CHECK(out[i] == i);
 }
 
+// Small integers: products and sums are exact in any order.
+TEST_CASE("a warp multiplies small matrices", "[cuda]") {
+  if (!can_run_kernels()) return;
+  std::mt19937_64 random(6);
+  std::vector<float> a(16 * 16);
+  std::vector<float> b(16 * 8);
+  for (float& value : a) value = static_cast<float>(random() % 256) - 128.f;
+  for (float& value : b) value = static_cast<float>(random() % 256) - 128.f;
+  std::vector<float> wanted(16 * 8);
+  for (size_t i = 0; i < 16; ++i) {
+    for (size_t j = 0; j < 8; ++j) {
+      for (size_t k = 0; k < 16; ++k) wanted[i * 8 + j] += a[i * 16 + k] * b[k * 8 + j];
+    }
+  }
+  CHECK(matrix_product(a, b, true) == wanted);
+  CHECK(matrix_product(a, b, false) == wanted);
+}
+
+TEST_CASE("asynchronous copies arrive by groups", "[cuda]") {
+  if (!can_run_kernels()) return;
+  std::vector<int> in(256);
+  std::iota(in.begin(), in.end(), 1);
+  std::vector<int> wanted = in;
+  for (size_t i = 128; i < 256; ++i) wanted[i] = i / 4 % 2 == 0 ? in[i] : 0;
+  CHECK(asynchronous_copies(in, true) == wanted);
+}
+
 }  // namespace
 }  // namespace engram::testing

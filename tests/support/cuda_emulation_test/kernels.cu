@@ -2,8 +2,11 @@
 
 #include <cstdio>
 
+#include "engine/ops/cuda/async_copy.cuh"
 #include "engine/ops/cuda/launch.cuh"
+#include "engine/ops/cuda/mma.cuh"
 #include "engine/ops/cuda/shared_memory.cuh"
+#include "engine/ops/cuda/values.cuh"
 #include "memory/device/cuda_handle.h"
 #include "tests/support/cuda_emulation_test/kernels.h"
 
@@ -127,6 +130,51 @@ __global__ void ranks_kernel(unsigned* out) {
   out[rank] = rank;
 }
 
+__global__ void matrix_product_kernel(const float* a, const float* b, bool transpose_b, float* d) {
+  using Square = engine::cuda::Bf16[16][16];
+  Square& left = engine::cuda::shared<Square, struct Left>();
+  using Half = engine::cuda::Bf16[16 * 8];
+  Half& right = engine::cuda::shared<Half, struct Right>();
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = lane; i < 256; i += 32) {
+    left[i / 16][i % 16] = engine::cuda::narrow<engine::cuda::Bf16>(a[i]);
+  }
+  for (int i = lane; i < 128; i += 32) {
+    const int at = transpose_b ? i : i % 8 * 16 + i / 8;
+    right[at] = engine::cuda::narrow<engine::cuda::Bf16>(b[i]);
+  }
+  __syncwarp();
+  uint32_t of_a[4];
+  uint32_t of_b[4];
+  engine::cuda::load_matrices(&left[lane % 16][lane / 16 * 8], of_a);
+  if (transpose_b) {
+    engine::cuda::load_matrices_transposed(&right[lane % 16 * 8], of_b);
+  } else {
+    engine::cuda::load_matrices(&right[lane % 8 * 16 + lane / 8 % 2 * 8], of_b);
+  }
+  float sums[4] = {};
+  engine::cuda::mma_bf16(of_a, {of_b[0], of_b[1]}, sums);
+  const int at = lane / 4 * 8 + lane % 4 * 2;
+  d[at] = sums[0];
+  d[at + 1] = sums[1];
+  d[at + 64] = sums[2];
+  d[at + 65] = sums[3];
+}
+
+__global__ void copies_kernel(const int* in, bool wait, int* out) {
+  int* numbers = engine::cuda::dynamic_shared<int>();
+  const int lane = static_cast<int>(threadIdx.x);
+  engine::cuda::copy_16_async(numbers + lane * 4, in + lane * 4, true);
+  engine::cuda::commit_copies();
+  engine::cuda::copy_16_async(numbers + 128 + lane * 4, in + 128 + lane * 4, lane % 2 == 0);
+  engine::cuda::commit_copies();
+  if (wait) engine::cuda::wait_for_copies<1>();
+  for (int i = 0; i < 4; ++i) out[lane * 4 + i] = numbers[lane * 4 + i];
+  engine::cuda::wait_for_copies<0>();
+  __syncthreads();
+  for (int i = lane; i < 128; i += 32) out[128 + i] = numbers[128 + i];
+}
+
 }  // namespace
 
 bool can_run_kernels() {
@@ -235,6 +283,28 @@ std::vector<unsigned> ranks(unsigned x, unsigned y, unsigned z) {
   TestStream stream;
   const Array<unsigned> out(size_t{x} * y * z * 32);
   launch(ranks_kernel, {.blocks = dim3(x, y, z), .threads = 32, .stream = stream.get()}, out.get());
+  return out.read(stream);
+}
+
+std::vector<float> matrix_product(
+    const std::vector<float>& a, const std::vector<float>& b, bool transpose_b) {
+  TestStream stream;
+  const Array<float> left(a, stream);
+  const Array<float> right(b, stream);
+  const Array<float> out(128);
+  launch(
+      matrix_product_kernel, {.blocks = 1, .threads = 32, .stream = stream.get()}, left.get(),
+      right.get(), transpose_b, out.get());
+  return out.read(stream);
+}
+
+std::vector<int> asynchronous_copies(const std::vector<int>& in, bool wait) {
+  TestStream stream;
+  const Array<int> from(in, stream);
+  const Array<int> out(256);
+  launch(
+      copies_kernel, {.blocks = 1, .threads = 32, .shared_bytes = 1024, .stream = stream.get()},
+      from.get(), wait, out.get());
   return out.read(stream);
 }
 

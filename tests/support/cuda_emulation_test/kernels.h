@@ -29,4 +29,13 @@ std::vector<int> ordered_by_events(int rounds);
 // Where each thread of a three-dimensional grid is: its rank counted from the indexes.
 std::vector<unsigned> ranks(unsigned x, unsigned y, unsigned z);
 
+// a b by one warp's tensor cores, in bf16.  a [16, 16], b [16, 8]; b lies in shared memory as it is
+// (transposed while it is loaded) or as its transpose.
+std::vector<float> matrix_product(
+    const std::vector<float>& a, const std::vector<float>& b, bool transpose_b);
+// A warp copies 16 bytes per lane to shared memory, then, as a second group, the next 16 of each
+// even lane and zeros for the others.  in [256]; [256]: the first group, after a wait for it alone
+// or after none, then the second group after a wait for all.
+std::vector<int> asynchronous_copies(const std::vector<int>& in, bool wait);
+
 }  // namespace engram::testing

@@ -4,9 +4,32 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <source_location>
 
+#include "engine/ops/cuda/values.cuh"
 #include "tests/support/cuda_emulation/grid.h"
+
+namespace cuda_emulation {
+
+// The rows of four matrices, as the lanes bring them.
+inline std::array<const uint16_t*, 32> matrix_rows(const void* row, std::source_location at) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+    std::fputs("cuda emulation: a matrix row is not 16-byte aligned\n", stderr);
+    std::abort();
+  }
+  const WarpValues& all = warp_meet(0xffffffffu, row, at);
+  std::array<const uint16_t*, 32> rows;
+  for (int lane = 0; lane < 32; ++lane) {
+    rows[static_cast<size_t>(lane)] =
+        static_cast<const uint16_t*>(value_of<const void*>(all, lane));
+  }
+  return rows;
+}
+
+}  // namespace cuda_emulation
 
 namespace engram::engine::cuda {
 
@@ -39,6 +62,34 @@ inline void mma_bf16(
     for (int k = 0; k < 16; ++k) {
       c[i] += rows[i / 2][k] * fragment_element<2>(all_b, lane % 4 * 2 + i % 2, k);
     }
+  }
+}
+
+inline uint32_t pack_bf16(float low, float high) {
+  return static_cast<uint32_t>(narrow<Bf16>(low).bits) |
+         static_cast<uint32_t>(narrow<Bf16>(high).bits) << 16;
+}
+
+inline void load_matrices(
+    const void* row,
+    uint32_t (&words)[4],
+    std::source_location at = std::source_location::current()) {
+  const std::array<const uint16_t*, 32> rows = cuda_emulation::matrix_rows(row, at);
+  const size_t group = static_cast<size_t>(cuda_emulation::lane_id() / 4);
+  const int pair = cuda_emulation::lane_id() % 4 * 2;
+  for (size_t m = 0; m < 4; ++m) std::memcpy(&words[m], rows[m * 8 + group] + pair, 4);
+}
+
+inline void load_matrices_transposed(
+    const void* row,
+    uint32_t (&words)[4],
+    std::source_location at = std::source_location::current()) {
+  const std::array<const uint16_t*, 32> rows = cuda_emulation::matrix_rows(row, at);
+  const int group = cuda_emulation::lane_id() / 4;
+  const size_t pair = static_cast<size_t>(cuda_emulation::lane_id() % 4 * 2);
+  for (size_t m = 0; m < 4; ++m) {
+    words[m] = static_cast<uint32_t>(rows[m * 8 + pair][group]) |
+               static_cast<uint32_t>(rows[m * 8 + pair + 1][group]) << 16;
   }
 }
 
