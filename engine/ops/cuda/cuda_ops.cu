@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "engine/ops/cuda/cuda_ops.h"
+#include "engine/ops/cuda/gemm.h"
 #include "engine/ops/cuda/sample_staging.h"
 
 namespace engram::engine {
@@ -11,6 +12,7 @@ cuda::CudaOps::CudaOps(memory::Device& device, const OpsLimits& limits)
 cuda::CudaOps::~CudaOps() = default;
 
 memory::Status cuda::CudaOps::allocate_scratch() {
+  ENGRAM_RETURN_IF_ERROR(allocate_linear_scratch());
   ENGRAM_RETURN_IF_ERROR(allocate_sampling_scratch());
   return allocate_attention_scratch();
 }

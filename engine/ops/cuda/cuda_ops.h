@@ -12,6 +12,7 @@
 
 namespace engram::engine::cuda {
 
+class Gemm;
 class SampleStaging;
 
 class CudaOps : public Ops {
@@ -31,6 +32,7 @@ class CudaOps : public Ops {
   void do_embed(Stream& stream, const Matrix& table, const Batch& batch, View out) override;
 
   // linear.cu
+  memory::Status allocate_linear_scratch();
   void do_linear(Stream& stream, View x, const Matrix& w, View bias, View y) override;
 
   // pointwise.cu
@@ -92,6 +94,7 @@ class CudaOps : public Ops {
   memory::Device& device_;
   const OpsLimits limits_;
   const std::unique_ptr<memory::Stream> load_stream_;  // of do_load_rows()
+  std::unique_ptr<Gemm> gemm_;                         // of do_linear()
   std::unique_ptr<SampleStaging> sample_staging_;      // of do_sample()
   memory::Buffer attention_partials_;                  // attention.cuh says what is in these
   memory::Buffer attention_arrived_;
