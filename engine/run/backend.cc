@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "memory/device/device_cuda.h"
+#include "memory/table/row_decode_cuda.h"
 
 namespace engram::engine {
 namespace {
@@ -11,6 +12,7 @@ using memory::Result;
 
 #ifdef ENGRAM_WITH_CUDA
 constexpr bool kHasCuda = true;
+constexpr memory::EnqueueDecode kDecodeRows = memory::enqueue_decode_rows;
 Result<std::unique_ptr<memory::Device>> make_gpu() {
   return memory::make_cuda_device(0);
 }
@@ -19,6 +21,7 @@ Result<std::unique_ptr<Ops>> make_gpu_ops(memory::Device& device, const OpsLimit
 }
 #else
 constexpr bool kHasCuda = false;
+constexpr memory::EnqueueDecode kDecodeRows = nullptr;
 Result<std::unique_ptr<memory::Device>> make_gpu() {
   return memory::failed_precondition(
       "--device cuda: this build has no CUDA backend; use --device cpu or auto");
@@ -36,6 +39,7 @@ Result<Backend> open_backend(const std::string& device, int threads) {
     Result<std::unique_ptr<memory::Device>> gpu = make_gpu();
     if (gpu.ok()) {
       backend.cuda = true;
+      backend.decode_rows = kDecodeRows;
       backend.device = std::move(gpu).value();
       return backend;
     }

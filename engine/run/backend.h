@@ -7,12 +7,14 @@
 #include "engine/ops/ops.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
+#include "memory/table/row_decode.h"
 
 namespace engram::engine {
 
 struct Backend {
   bool cuda = false;
   std::unique_ptr<memory::Device> device;
+  memory::EnqueueDecode decode_rows = nullptr;  // null: table rows are gathered by the host
 };
 
 // `device` is "cpu", "cuda" (the first GPU) or "auto": a GPU where this build has the CUDA backend

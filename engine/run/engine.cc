@@ -165,6 +165,10 @@ Status open_tables(EngineParts& parts) {
   request.options = o.tables;
   request.options.arena.other_bytes = o.kv_cache_bytes;
   request.device = parts.backend.device.get();
+  // A GPU reads pinned tables where they lie; the host has to gather the rows of others for it.
+  if (parts.backend.cuda && request.options.arena.pin == memory::PinPages::kNo) {
+    request.options.arena.pin = memory::PinPages::kTry;
+  }
   request.progress = [&o, last = int64_t{0}](const memory::TableProgress& p) mutable {
     if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
     if ((p.bytes_done - last) * 10 < p.bytes_total) return;
@@ -220,6 +224,9 @@ Status allocate(EngineParts& parts, DType act) {
       {.max_num_batched_tokens = o.max_num_batched_tokens, .max_num_seqs = o.max_num_seqs});
   if (!prefetch.ok()) return prefetch.status();
   parts.prefetch = std::move(prefetch).value();
+  if (parts.backend.decode_rows != nullptr) {
+    ENGRAM_RETURN_IF_ERROR(parts.prefetch->decode_on_device(parts.backend.decode_rows));
+  }
   Result<std::unique_ptr<Runner>> runner = Runner::make(
       *parts.backend.device, *parts.compute, *parts.ops, *parts.model,
       static_cast<int>(parts.weights->engram.size()),

@@ -109,6 +109,29 @@ Prefetch::~Prefetch() {
   for (const std::unique_ptr<Fetch>& fetch : ring_) fetch->finished->synchronize();
 }
 
+Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
+  ENGRAM_CHECK(!device_.host_reads_buffers());
+  decode_ = decode;
+  for (const std::unique_ptr<Fetch>& fetch : ring_) {
+    for (const std::unique_ptr<Layer>& layer : layers_) {
+      const int64_t ids = slots_ * layer->store->geometry().columns();
+      Result<memory::Buffer> buffer =
+          device_.allocate_pinned("row ids", ids * static_cast<int64_t>(sizeof(int64_t)));
+      if (!buffer.ok()) return buffer.status();
+      fetch->device_ids.push_back(std::move(buffer).value());
+    }
+  }
+  for (const std::unique_ptr<Layer>& layer : layers_) find_direct(*layer);
+  return {};
+}
+
+void Prefetch::find_direct(Layer& layer) const {
+  layer.direct = {};
+  const memory::RowPlace* place = layer.store->in_memory();
+  if (decode_ == nullptr || place == nullptr) return;
+  if (device_.reads_host(place->values)) layer.direct = *place;
+}
+
 int64_t Prefetch::staging_bytes() const {
   int64_t bytes = 0;
   for (const std::unique_ptr<Layer>& layer : layers_) {
@@ -214,6 +237,37 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
   }
 }
 
+// The rows go straight from the table to the device's staging.
+void Prefetch::enqueue_decode(Fetch& fetch, size_t index) {
+  memory::Stream& stream = mode_ == FetchMode::kSync ? compute_ : *side_;
+  Layer& layer = *layers_[index];
+  fetch.failures[index] = {};
+  std::ranges::copy(fetch.row_ids[index], fetch.device_ids[index].as<int64_t>());
+  layer.store->count_rows(std::ssize(fetch.row_ids[index]));
+  decode_(
+      stream, {.geometry = &layer.store->geometry(),
+               .place = layer.direct,
+               .ids = fetch.device_ids[index].as<int64_t>(),
+               .slots = fetch.device_slots.as<int32_t>(),
+               .tokens = fetch.tokens,
+               .out = layer.view});
+  for (Chosen& chosen : fetch.chosen) {
+    if (chosen.sample.table != index) continue;
+    const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
+    const int64_t bytes = layer.store->geometry().row_width * value_bytes;
+    const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
+    chosen.sample.staged.resize(static_cast<size_t>(bytes));
+    device_.copy(
+        stream, chosen.sample.staged.data(),
+        layer.view.as<uint8_t>() + slot * layer.view.stride * value_bytes +
+            chosen.sample.column * bytes,
+        bytes);
+  }
+  if (!fetch.chosen.empty()) {
+    stream.enqueue_host([this, &fetch, index] { hand_over_samples(fetch, index); });
+  }
+}
+
 void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const bool exposed = mode_ == FetchMode::kSync;
   memory::Stream& stream = exposed ? compute_ : *side_;
@@ -221,6 +275,11 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
   layer->rows += rows;
   layer->bytes += rows * row_bytes(layer->store->geometry());
+  if (layer->direct.values != nullptr) {
+    enqueue_decode(fetch, index);
+    stream.record(*fetch.gathered[index]);
+    return;
+  }
   stream.enqueue_host([this, &fetch, layer, index, exposed] {
     const SteadyClock::time_point begin = SteadyClock::now();
     Failure& failure = fetch.failures[index];
@@ -299,7 +358,7 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
     const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
     const uint8_t* from = layer.gathered.as<const uint8_t>() +
                           slot * layer.gathered.stride * value_bytes + chosen.sample.column * bytes;
-    chosen.sample.staged.assign(from, from + bytes);
+    if (chosen.sample.staged.empty()) chosen.sample.staged.assign(from, from + bytes);
     fetch.verifier->check(std::move(chosen.sample), fetch.verified);
     chosen.sample.table = layers_.size();  // moved from
   }
@@ -426,6 +485,7 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
   for (size_t l = 0; l < layers_.size(); ++l) {
     ENGRAM_CHECK(stores[l]->geometry().vector_width() == layers_[l]->view.cols);
     layers_[l]->store = stores[l].get();
+    find_direct(*layers_[l]);
   }
   quarantined_.clear();
   return free_slots() - before;

@@ -29,6 +29,7 @@
 #include "engine/sched/row_verifier.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
+#include "memory/table/row_decode.h"
 #include "memory/table/row_store.h"
 
 namespace engram::engine {
@@ -128,6 +129,11 @@ class Prefetch {
       const PrefetchLimits& limits);
   ~Prefetch();
 
+  // From now on the device itself decodes, by `decode`, the rows of tables whose memory it reads;
+  // their gather times are not measured. Once, before the first fetch. RESOURCE_EXHAUSTED when the
+  // pinned memory cannot be had. REQUIRES: a device whose buffers the host does not read.
+  memory::Status decode_on_device(memory::EnqueueDecode decode);
+
   int64_t slots() const { return slots_; }
   int64_t free_slots() const { return static_cast<int64_t>(free_.size()); }
   int64_t staging_bytes() const;
@@ -200,7 +206,8 @@ class Prefetch {
     bool settled = true;                // its times are with its requests, its failures in failed_
     std::vector<Owner> owners;
     std::vector<int32_t> slots;
-    memory::Buffer device_slots;  // of a device with memory of its own: the same, pinned
+    memory::Buffer device_slots;             // of a device with memory of its own: slots, pinned
+    std::vector<memory::Buffer> device_ids;  // per layer: row_ids, pinned; see decode_on_device()
     std::vector<std::vector<int64_t>> row_ids;  // per layer [tokens, H]
     std::vector<Failure> failures;              // per layer
     std::vector<Chosen> chosen;
@@ -211,6 +218,8 @@ class Prefetch {
   };
   struct Layer {
     memory::RowStore* store = nullptr;
+    // Where the device itself reads the table's rows; no values: the host gathers.
+    memory::RowPlace direct;
     memory::Buffer staging;
     memory::View view;
     memory::Buffer host_staging;          // of a device with memory of its own
@@ -251,7 +260,9 @@ class Prefetch {
   void mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token);
   void drain();
   void enqueue(Fetch& fetch);
+  void find_direct(Layer& layer) const;
   void enqueue_gather(Fetch& fetch, size_t layer);
+  void enqueue_decode(Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
   void settle(Fetch& fetch);
   void note_failures(const Fetch& fetch);
@@ -264,6 +275,7 @@ class Prefetch {
   FetchMode mode_;
   PrefetchLimits limits_;
   int64_t slots_ = 0;
+  memory::EnqueueDecode decode_ = nullptr;
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<memory::Stream> side_;

@@ -110,6 +110,9 @@ class Device {
       Stream& stream, View to, View from, const int32_t* rows, int64_t count) = 0;
   // Whether host code may follow pointers into buffers of allocate().
   virtual bool host_reads_buffers() const = 0;
+  // Whether kernels may read this host memory where it lies: pinned, or through the host's page
+  // tables.
+  virtual bool reads_host(const void* data) const = 0;
   // What allocate() could still give out.
   virtual int64_t available_bytes() const = 0;
 

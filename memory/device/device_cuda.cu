@@ -132,6 +132,12 @@ class GpuDevice : public Device {
     }
   }
   bool host_reads_buffers() const override { return false; }
+  bool reads_host(const void* data) const override {
+    if (reads_host_page_tables()) return true;
+    cudaPointerAttributes attributes{};
+    cuda_ok(cudaPointerGetAttributes(&attributes, data));
+    return attributes.type == cudaMemoryTypeHost && attributes.devicePointer == data;
+  }
   int64_t available_bytes() const override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "memory/base/tensor.h"
+#include "memory/device/device.h"
 #include "memory/table/geometry.h"
 #include "memory/table/row_place.h"
 
@@ -24,6 +25,10 @@ struct RowGather {
 };
 
 void decode_rows(const RowGather& gather);
+
+// Enqueues the same on a stream of a device, whose memory `out` is; place, ids and slots are where
+// that device reads them: its own or pinned memory.
+using EnqueueDecode = void (*)(Stream& stream, const RowGather& gather);
 
 // One row of r elements wherever its bytes are, for rows that were read into a buffer.
 void decode_row(

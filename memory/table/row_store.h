@@ -36,6 +36,10 @@ class RowStore {
   // Names the table's contents: stores of one version give the same rows. Constant.
   virtual std::string version() const = 0;
   virtual RowStoreStats stats() const = 0;
+  // Of a store with all its rows in this process's memory: where they are, for readers that need no
+  // gather(). They tell how many rows they took by count_rows(). Null: rows come by gather() only.
+  virtual const RowPlace* in_memory() const { return nullptr; }
+  virtual void count_rows(int64_t) {}
 
   // Decodes row_ids[t * H + h] into out[slots[t]] at element h * r, for t in [0, tokens).
   //   row_ids  [tokens * H], each in [0, rows): offsets included

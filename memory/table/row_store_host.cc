@@ -18,6 +18,8 @@ class HostStore : public HostRowStore {
   const TableGeometry& geometry() const override { return geometry_; }
   const RowPlace& place() const override { return rows_.place; }
   std::string version() const override { return rows_.version; }
+  const RowPlace* in_memory() const override { return &rows_.place; }
+  void count_rows(int64_t rows) override { rows_read_.fetch_add(rows, std::memory_order_relaxed); }
 
   std::string placement() const override {
     const double share = huge_page_share(rows_.place.values, rows_.bytes);
@@ -49,7 +51,7 @@ class HostStore : public HostRowStore {
         .tokens = tokens,
         .out = out,
     });
-    rows_read_.fetch_add(tokens * geometry_.columns(), std::memory_order_relaxed);
+    count_rows(tokens * geometry_.columns());
     return {};
   }
 

@@ -124,6 +124,8 @@ TEST_CASE("pinned memory begins zeroed and says when there is too little", "[dev
   if (device == nullptr) return;
   const Buffer buffer = device->allocate_pinned("zeroes", 4099).value();
   for (int64_t i = 0; i < 4099; ++i) REQUIRE(buffer.as<uint8_t>()[i] == 0);
+  CHECK(device->reads_host(buffer.data()));
+  CHECK(device->reads_host(buffer.as<char>() + 4098));
   const Result<Buffer> much = device->allocate_pinned("the whole", int64_t{1} << 52);
   REQUIRE_FALSE(much.ok());
   CHECK(much.status().code() == Code::kResourceExhausted);

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -108,7 +110,39 @@ void enqueue(Queue* stream, std::function<void()> work) {
 }  // namespace cuda_emulation
 
 namespace {
+
 constexpr size_t kMemoryBytes = size_t{8} << 30;
+
+// Host memory that kernels may read, by its begin.
+class PinnedMemory {
+ public:
+  void add(const void* data, size_t bytes) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ranges_[static_cast<const char*>(data)] = bytes;
+  }
+  bool remove(const void* data) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    return ranges_.erase(static_cast<const char*>(data)) == 1;
+  }
+  bool holds(const void* data) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    const char* at = static_cast<const char*>(data);
+    const auto after = ranges_.upper_bound(at);
+    if (after == ranges_.begin()) return false;
+    const auto& [begin, bytes] = *std::prev(after);
+    return at < begin + bytes;
+  }
+
+ private:
+  std::mutex mu_;
+  std::map<const char*, size_t> ranges_;
+};
+
+PinnedMemory& pinned_memory() {
+  static PinnedMemory memory;
+  return memory;
+}
+
 }  // namespace
 
 using cuda_emulation::Mark;
@@ -194,16 +228,27 @@ cudaError_t cudaMemcpyAsync(
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
-  return cudaMalloc(data, bytes);
+  const cudaError_t error = cudaMalloc(data, bytes);
+  if (error == cudaSuccess) pinned_memory().add(*data, bytes);
+  return error;
 }
 cudaError_t cudaFreeHost(void* data) {
+  if (!pinned_memory().remove(data)) return cudaErrorInvalidValue;
   return cudaFree(data);
 }
-cudaError_t cudaHostRegister(void*, size_t, unsigned) {
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
+  void* pointer = const_cast<void*>(data);
+  *attributes = {cudaMemoryTypeUnregistered, 0, nullptr, pointer};
+  if (pinned_memory().holds(data)) *attributes = {cudaMemoryTypeHost, 0, pointer, pointer};
   return cudaSuccess;
 }
-cudaError_t cudaHostUnregister(void*) {
+cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
+  if (pinned_memory().holds(data)) return cudaErrorInvalidValue;
+  pinned_memory().add(data, bytes);
   return cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void* data) {
+  return pinned_memory().remove(data) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
