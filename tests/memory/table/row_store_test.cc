@@ -8,6 +8,8 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/simd_targets.h"
@@ -251,6 +253,67 @@ TEST_CASE("a table that cannot be is refused", "[row_store]") {
   REQUIRE_FALSE(odd.ok());
   CHECK(odd.status().code() == Code::kInvalidArgument);
   CHECK_THAT(odd.status().message(), Catch::Contains("48"));
+}
+
+// Takes three tokens at a time and fails those with a negative row.
+class ThreeAtATime : public RowStore {
+ public:
+  explicit ThreeAtATime(TableGeometry geometry) : geometry_(std::move(geometry)) {}
+
+  const TableGeometry& geometry() const override { return geometry_; }
+  std::string placement() const override { return "test"; }
+  std::string version() const override { return "test"; }
+  RowStoreStats stats() const override { return {}; }
+  // Tokens of each call.
+  const std::vector<int64_t>& calls() const { return calls_; }
+
+ private:
+  int64_t most_tokens() const override { return 3; }
+  Status do_gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>* failed) override {
+    calls_.push_back(tokens);
+    Status status;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t row = row_ids[t * geometry_.columns()];
+      if (row < 0) {
+        failed->push_back(static_cast<int32_t>(t));
+        if (status.ok()) status = unavailable("row " + std::to_string(row));
+      }
+      out.row<float>(slots[t])[0] = static_cast<float>(row);
+    }
+    return status;
+  }
+
+  const TableGeometry geometry_;
+  std::vector<int64_t> calls_;
+};
+
+TEST_CASE("tokens are counted over all pieces of a gather", "[row_store]") {
+  ThreeAtATime store(make_geometry(RowCodec::kF32, 2, 100, 4));
+  std::vector<float> values(11 * 8);
+  const View out = make_view(values.data(), DType::kF32, 11, 8);
+  std::vector<int64_t> ids;
+  std::vector<int32_t> slots;
+  for (int32_t t = 0; t < 11; ++t) {
+    const bool bad = t == 4 || t == 5 || t == 9;
+    ids.insert(ids.end(), {bad ? -t : t, 0});
+    slots.push_back(10 - t);
+  }
+  std::vector<int32_t> failed{77};
+  const Status status = store.gather(ids.data(), slots.data(), 11, out, &failed);
+  CHECK(store.calls() == std::vector<int64_t>{3, 3, 3, 2});
+  CHECK(failed == std::vector<int32_t>{77, 4, 5, 9});
+  CHECK(status.code() == Code::kUnavailable);
+  CHECK(status.message() == "row -4");
+  for (size_t t = 0; t < 11; ++t) {
+    CHECK(out.row<float>(slots[t])[0] == static_cast<float>(ids[2 * t]));
+  }
+  CHECK(store.gather(ids.data(), slots.data(), 0, out, &failed).ok());
+  CHECK(store.calls().size() == 4);
 }
 
 }  // namespace
