@@ -10,6 +10,7 @@
 
 #include "engine/model/hash_constants.h"
 #include "memory/base/sha256.h"
+#include "tests/support/bytes.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/temp_directory.h"
