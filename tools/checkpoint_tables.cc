@@ -10,7 +10,7 @@
 #include <thread>
 #include <utility>
 
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 #include "engine/model/weights.h"
 #include "memory/base/checksum.h"
 #include "memory/table/row_decode.h"
@@ -20,8 +20,8 @@
 namespace engram::tools {
 namespace {
 
-using engine::TableSource;
-using engine::TableSources;
+using engine::PublishedTable;
+using engine::PublishedTables;
 using memory::Result;
 using memory::RowCodec;
 using memory::RowErrors;
@@ -33,10 +33,10 @@ constexpr int64_t kBlockElements = int64_t{1} << 18;  // of rows that are decode
 
 // One table of a checkpoint; shared with the other tables' jobs, because the open files are.
 struct Source {
-  std::shared_ptr<const TableSources> all;
+  std::shared_ptr<const PublishedTables> all;
   size_t index = 0;
 
-  const TableSource& table() const { return all->tables[index]; }
+  const PublishedTable& table() const { return all->tables[index]; }
   const TableGeometry& geometry() const { return table().geometry; }
 };
 
@@ -47,7 +47,7 @@ class SourceRows {
 
   // Values and scales, one row after the other. `scales` may be null where the codec has none.
   Status read(int64_t first, int64_t count, uint8_t* values, uint8_t* scales) const {
-    const TableSource& table = source_.table();
+    const PublishedTable& table = source_.table();
     ENGRAM_RETURN_IF_ERROR(engine::read_values(*source_.all, table, first, first + count, values));
     forget(table.values, first, count, table.geometry.value_bytes());
     if (table.geometry.scale_bytes() == 0) return {};
@@ -260,10 +260,10 @@ Result<float> measure(
 }
 
 // Names the checkpoint by what changes when its files do, and not by where it is.
-std::string source_text(const TableSources& sources, const TableSource& table) {
+std::string source_text(const PublishedTables& published, const PublishedTable& table) {
   std::set<std::string> paths;
   for (const auto* pieces : {&table.values, &table.scales}) {
-    for (const engine::RowPiece& piece : *pieces) paths.insert(sources.files.path(piece.tensor));
+    for (const engine::RowPiece& piece : *pieces) paths.insert(published.files.path(piece.tensor));
   }
   std::string files;
   for (const std::string& path : paths) {
@@ -275,7 +275,7 @@ std::string source_text(const TableSources& sources, const TableSource& table) {
     files.append(std::to_string(info.st_mtim.tv_nsec)).append("\n");
   }
   const uint64_t hash = memory::checksum64(files.data(), static_cast<int64_t>(files.size()));
-  return sources.layout + " checkpoint of " + std::to_string(paths.size()) + " files, " +
+  return published.layout + " checkpoint of " + std::to_string(paths.size()) + " files, " +
          memory::hex64(hash);
 }
 
@@ -304,31 +304,31 @@ Result<std::vector<TableJob>> checkpoint_jobs(
     const std::vector<int>& layers,
     std::optional<RowCodec> codec,
     int group) {
-  Result<TableSources> opened = engine::open_table_sources(directory);
+  Result<PublishedTables> opened = engine::open_published_tables(directory);
   if (!opened.ok()) return opened.status();
-  const auto sources = std::make_shared<const TableSources>(std::move(opened).value());
+  const auto published = std::make_shared<const PublishedTables>(std::move(opened).value());
   std::vector<TableJob> jobs;
-  for (size_t i = 0; i < sources->tables.size(); ++i) {
-    const TableSource& table = sources->tables[i];
+  for (size_t i = 0; i < published->tables.size(); ++i) {
+    const PublishedTable& table = published->tables[i];
     const int layer = table.geometry.layer;
     if (!layers.empty() && std::count(layers.begin(), layers.end(), layer) == 0) continue;
     TableJob& job = jobs.emplace_back();
     job.geometry = table.geometry;
-    job.token_map_sha256 = engine::token_map_sha256(sources->token_map);
-    job.source = source_text(*sources, table);
+    job.token_map_sha256 = engine::token_map_sha256(published->token_map);
+    job.source = source_text(*published, table);
     if (!codec || *codec == table.geometry.codec) {
-      job.producer = std::make_unique<CopyProducer>(Source{sources, i});
+      job.producer = std::make_unique<CopyProducer>(Source{published, i});
       continue;
     }
     job.geometry.codec = *codec;
     job.geometry.group = group;
     job.geometry.tensor_scale = 1.f;
     ENGRAM_RETURN_IF_ERROR(memory::check_codec(job.geometry));
-    add_encoder(Source{sources, i}, job.geometry, &job);
+    add_encoder(Source{published, i}, job.geometry, &job);
   }
   if (jobs.size() < std::max<size_t>(1, layers.size())) {
     std::string have;
-    for (const TableSource& table : sources->tables) {
+    for (const PublishedTable& table : published->tables) {
       have.append(have.empty() ? "" : ", ").append(std::to_string(table.geometry.layer));
     }
     return memory::invalid_argument(

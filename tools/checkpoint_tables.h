@@ -14,7 +14,8 @@ namespace engram::tools {
 // One job per table, of these layers only unless `layers` is empty.
 //   codec  of the table files; none: that of the source
 //   group  values per scale, for the integer codecs
-// Errors of engine::open_table_sources(); INVALID_ARGUMENT for layers and widths that do not fit.
+// Errors of engine::open_published_tables(); INVALID_ARGUMENT for layers and widths that do not
+// fit.
 memory::Result<std::vector<TableJob>> checkpoint_jobs(
     const std::string& directory,
     const std::vector<int>& layers,

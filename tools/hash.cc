@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/model/ngram.h"
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 #include "engine/model/tokenizer.h"
 #include "tools/command.h"
 
@@ -30,10 +30,10 @@ int complain(const memory::Status& status) {
 
 // Rows of every position, by layer: [layer][position][column].
 std::map<int, std::vector<std::vector<int64_t>>> hash_all(
-    const engine::TableSources& sources, const std::vector<int32_t>& canonical) {
+    const engine::PublishedTables& published, const std::vector<int32_t>& canonical) {
   std::map<int, std::vector<std::vector<int64_t>>> rows;
   const int64_t count = static_cast<int64_t>(canonical.size());
-  for (const engine::TableSource& table : sources.tables) {
+  for (const engine::PublishedTable& table : published.tables) {
     const memory::TableGeometry& geometry = table.geometry;
     const size_t columns = static_cast<size_t>(geometry.columns());
     std::vector<int64_t> flat(canonical.size() * columns);
@@ -78,7 +78,7 @@ int hash(const HashArguments& a) {
       loaded_tokenizer.ok() ? loaded_tokenizer.value().get() : nullptr;
   std::vector<int32_t> raw;
   if (const int code = read_raw_ids(a, tokenizer, &raw); code != kDone) return code;
-  const memory::Result<engine::TableSources> loaded = engine::open_table_sources(a.model);
+  const memory::Result<engine::PublishedTables> loaded = engine::open_published_tables(a.model);
   if (!loaded.ok()) return complain(loaded.status());
   std::vector<int32_t> canonical;
   for (const int32_t id : raw) canonical.push_back(loaded.value().token_map.of(id));

@@ -12,7 +12,7 @@ using memory::TensorInfo;
 
 // A stored map is taken at its word; its length is that of the tokenizer it was made for.
 Result<TokenMap> read_map(
-    const SourceConfig& config, const TensorFiles& files, const EngramConfig& engram) {
+    const PublishedConfig& config, const TensorFiles& files, const EngramConfig& engram) {
   const TensorInfo* stored = files.find(kTokenMapTensor);
   if (stored == nullptr) {
     return derive_token_map(
@@ -21,11 +21,11 @@ Result<TokenMap> read_map(
   return load_token_map(files, engram, stored->shape.empty() ? 0 : stored->shape[0]);
 }
 
-bool matches(const SourceConfig& config) {
+bool matches(const PublishedConfig& config) {
   return config.root.contains("engram_layer_ids");
 }
 
-Result<TableSources> read(const SourceConfig& config) {
+Result<PublishedTables> read(const PublishedConfig& config) {
   const Result<EngramConfig> engram = load_engram_config(config.directory);
   if (!engram.ok()) return engram.status();
   if (engram.value().layer_ids.empty()) {
@@ -39,15 +39,15 @@ Result<TableSources> read(const SourceConfig& config) {
   const Result<std::vector<memory::TableGeometry>> geometries =
       check_hash_constants(files.value(), engram.value(), map.value().pad);
   if (!geometries.ok()) return geometries.status();
-  TableSources sources;
-  sources.token_map = std::move(map).value();
+  PublishedTables published;
+  published.token_map = std::move(map).value();
   for (const memory::TableGeometry& g : geometries.value()) {
     const std::string table = engram_prefix(g.layer) + "embedding.";
     ENGRAM_RETURN_IF_ERROR(
-        add_whole_table(files.value(), table + "weight", table + "scale", g, &sources));
+        add_whole_table(files.value(), table + "weight", table + "scale", g, &published));
   }
-  sources.files = std::move(files).value();
-  return sources;
+  published.files = std::move(files).value();
+  return published;
 }
 
 }  // namespace

@@ -11,7 +11,7 @@ using memory::Result;
 using memory::TensorFiles;
 using memory::TensorInfo;
 
-bool matches(const SourceConfig& config) {
+bool matches(const PublishedConfig& config) {
   return config.text().contains("emb_neighbor_num");
 }
 
@@ -19,10 +19,10 @@ void read_fields(JsonFields* fields, LongcatHash* hash) {
   const char* const ratio = "ngram_vocab_size_ratio";
   int64_t hidden = 0;
   fields->integer("emb_neighbor_num", Need::kRequired, 2, memory::kMaxNgramOrder, &hash->max_ngram);
-  fields->integer("emb_split_num", Need::kRequired, 1, kMaxSourceHeads, &hash->heads);
-  fields->integer("vocab_size", Need::kRequired, 1, kMaxSourceVocab, &hash->vocab_size);
+  fields->integer("emb_split_num", Need::kRequired, 1, kMaxPublishedHeads, &hash->heads);
+  fields->integer("vocab_size", Need::kRequired, 1, kMaxPublishedVocab, &hash->vocab_size);
   fields->integer("hidden_size", Need::kRequired, 1, 1 << 20, &hidden);
-  fields->integer("eos_token_id", Need::kRequired, 0, kMaxSourceVocab - 1, &hash->eos);
+  fields->integer("eos_token_id", Need::kRequired, 0, kMaxPublishedVocab - 1, &hash->eos);
   if (fields->has(ratio) && fields->at(ratio).is_number_float()) {
     fields->refuse(ratio, "whole numbers");
   }
@@ -35,16 +35,16 @@ void read_fields(JsonFields* fields, LongcatHash* hash) {
   hash->row_width = hidden / columns;
 }
 
-Result<TableSources> read(const SourceConfig& config) {
+Result<PublishedTables> read(const PublishedConfig& config) {
   LongcatHash hash;
   JsonFields fields = config.text_fields();
   read_fields(&fields, &hash);
   ENGRAM_RETURN_IF_ERROR(fields.status());
   Result<TensorFiles> files = TensorFiles::open(config.directory);
   if (!files.ok()) return files.status();
-  TableSources sources;
-  sources.token_map.pass_through = true;
-  TableSource& table = sources.tables.emplace_back();
+  PublishedTables published;
+  published.token_map.pass_through = true;
+  PublishedTable& table = published.tables.emplace_back();
   table.geometry = derive_longcat_geometry(hash);
   const memory::TableGeometry& g = table.geometry;
   DType dtype = DType::kBf16;
@@ -60,8 +60,8 @@ Result<TableSources> read(const SourceConfig& config) {
     table.values.push_back({g.offsets[c], g.offsets[c] + g.moduli[c], *tensor.value()});
   }
   table.geometry.codec = codec_of(dtype);
-  sources.files = std::move(files).value();
-  return sources;
+  published.files = std::move(files).value();
+  return published;
 }
 
 }  // namespace

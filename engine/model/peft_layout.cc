@@ -19,7 +19,7 @@ using memory::TensorFiles;
 constexpr const char* kFile = "engram_adapters.safetensors";
 constexpr const char* kIds = "compressed_vocab_size";
 
-bool matches(const SourceConfig& config) {
+bool matches(const PublishedConfig& config) {
   return config.root.contains("engram_vocab_size_per_ngram");
 }
 
@@ -49,7 +49,7 @@ void check_sizes(JsonFields* fields, PeftHash* hash, int64_t width) {
     if (size < hash->heads) fields->reject(sizes, "sizes of at least n_head_per_ngram");
   }
   const int64_t columns = orders * hash->heads;
-  if (columns * static_cast<int64_t>(hash->layers.size()) > kMaxSourceColumns) {
+  if (columns * static_cast<int64_t>(hash->layers.size()) > kMaxPublishedColumns) {
     fields->reject("n_head_per_ngram", "at most 16384 columns in all layers");
   }
   if (width % columns != 0) {
@@ -58,7 +58,7 @@ void check_sizes(JsonFields* fields, PeftHash* hash, int64_t width) {
   hash->row_width = width / columns;
 }
 
-Result<PeftConfig> read_fields(const SourceConfig& config) {
+Result<PeftConfig> read_fields(const PublishedConfig& config) {
   PeftConfig c;
   PeftHash& hash = c.hash;
   JsonFields fields(config.root, config.file);
@@ -66,15 +66,16 @@ Result<PeftConfig> read_fields(const SourceConfig& config) {
   std::string backend = "arithmetic";
   fields.text("hash_backend", Need::kOptional, &backend);
   if (backend != "arithmetic") fields.refuse("hash_backend", "arithmetic");
-  fields.integers("target_layers", Need::kRequired, false, 0, kMaxSourceLayer, &hash.layers);
+  fields.integers("target_layers", Need::kRequired, false, 0, kMaxPublishedLayer, &hash.layers);
   fields.integers("ngram_sizes", Need::kRequired, false, 1, memory::kMaxNgramOrder, &hash.orders);
   fields.integers(
-      "engram_vocab_size_per_ngram", Need::kRequired, false, 1, kMaxSourceRowsPerHead, &hash.sizes);
-  fields.integer("n_head_per_ngram", Need::kRequired, 1, kMaxSourceHeads, &hash.heads);
+      "engram_vocab_size_per_ngram", Need::kRequired, false, 1, kMaxPublishedRowsPerHead,
+      &hash.sizes);
+  fields.integer("n_head_per_ngram", Need::kRequired, 1, kMaxPublishedHeads, &hash.heads);
   fields.integer("embedding_dim", Need::kRequired, 1, int64_t{1} << 24, &width);
   fields.boolean("enable_tokenizer_compression", &c.compress);
-  fields.integer(kIds, Need::kRequired, 1, kMaxSourceVocab, &hash.ids);
-  fields.integer("pad_id", Need::kRequired, 0, kMaxSourceVocab - 1, &c.pad);
+  fields.integer(kIds, Need::kRequired, 1, kMaxPublishedVocab, &hash.ids);
+  fields.integer("pad_id", Need::kRequired, 0, kMaxPublishedVocab - 1, &c.pad);
   fields.integer("seed", Need::kOptional, 0, int64_t{1} << 62, &hash.seed);
   ENGRAM_RETURN_IF_ERROR(fields.status());
   check_sizes(&fields, &hash, width);
@@ -91,7 +92,7 @@ size_t base_ids(const Tokenizer& tokenizer) {
 
 // Releases differ in whether tokens added to the vocabulary are mapped; C says which it was. Ids
 // beyond the map stay as they are.
-Result<TokenMap> read_map(const SourceConfig& config, const PeftConfig& c) {
+Result<TokenMap> read_map(const PublishedConfig& config, const PeftConfig& c) {
   TokenMap map;
   map.pass_through = true;
   map.pad = static_cast<int32_t>(c.pad);
@@ -121,27 +122,27 @@ Result<TokenMap> read_map(const SourceConfig& config, const PeftConfig& c) {
   return map;
 }
 
-Result<TableSources> read(const SourceConfig& config) {
+Result<PublishedTables> read(const PublishedConfig& config) {
   Result<PeftConfig> fields = read_fields(config);
   if (!fields.ok()) return fields.status();
   Result<TokenMap> map = read_map(config, fields.value());
   if (!map.ok()) return map.status();
   Result<TensorFiles> files = TensorFiles::open_file(config.directory, kFile);
   if (!files.ok()) return files.status();
-  TableSources sources;
-  sources.token_map = std::move(map).value();
+  PublishedTables published;
+  published.token_map = std::move(map).value();
   PeftHash& hash = fields.value().hash;
-  hash.fill_id = sources.token_map.pad;
+  hash.fill_id = published.token_map.pad;
   for (const memory::TableGeometry& g : derive_peft_geometries(hash)) {
     const std::string layer = std::to_string(g.layer);
     const std::string prefix = layer + ".multi_head_embedding.";
     ENGRAM_RETURN_IF_ERROR(
         compare_stored(files.value(), prefix + "offsets", "layer " + layer + ": ", g.offsets));
     ENGRAM_RETURN_IF_ERROR(add_whole_table(
-        files.value(), prefix + "embedding.weight", prefix + "embedding.scale", g, &sources));
+        files.value(), prefix + "embedding.weight", prefix + "embedding.scale", g, &published));
   }
-  sources.files = std::move(files).value();
-  return sources;
+  published.files = std::move(files).value();
+  return published;
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ using memory::TableGeometry;
 using memory::TensorFiles;
 using memory::TensorInfo;
 
-bool matches(const SourceConfig& config) {
+bool matches(const PublishedConfig& config) {
   return config.text().contains("ple_layer_ids");
 }
 
@@ -28,17 +28,17 @@ void read_fields(JsonFields* fields, PleHash* hash, int64_t* shards) {
   std::vector<int> one_based;
   int64_t embed_dim = 0;
   *shards = 512;
-  fields->integers("ple_layer_ids", Need::kRequired, false, 1, kMaxSourceLayer, &one_based);
+  fields->integers("ple_layer_ids", Need::kRequired, false, 1, kMaxPublishedLayer, &one_based);
   fields->integer(width, Need::kRequired, 1, int64_t{1} << 24, &embed_dim);
-  fields->integer("vocab_size", Need::kRequired, 1, kMaxSourceVocab, &hash->vocab_size);
+  fields->integer("vocab_size", Need::kRequired, 1, kMaxPublishedVocab, &hash->vocab_size);
   fields->integer("ngram_size", Need::kRequired, 2, memory::kMaxNgramOrder, &hash->max_ngram);
-  fields->integer("heads_per_ngram", Need::kRequired, 1, kMaxSourceHeads, &hash->heads);
-  fields->integer(base, Need::kRequired, 1, kMaxSourceRowsPerHead, &hash->rows_per_head);
+  fields->integer("heads_per_ngram", Need::kRequired, 1, kMaxPublishedHeads, &hash->heads);
+  fields->integer(base, Need::kRequired, 1, kMaxPublishedRowsPerHead, &hash->rows_per_head);
   fields->integer(
       "make_ngram_vocab_size_divisible_by", Need::kOptional, 1, 1 << 20, &hash->rows_multiple);
   fields->integer("split_ngram_parts", Need::kOptional, 1, 1 << 16, shards);
   fields->integer("seed", Need::kOptional, 0, int64_t{1} << 62, &hash->seed);
-  fields->integer("eos_token_id", Need::kRequired, 0, kMaxSourceVocab - 1, &hash->eos);
+  fields->integer("eos_token_id", Need::kRequired, 0, kMaxPublishedVocab - 1, &hash->eos);
   if (!fields->status().ok()) return;
   for (const int layer : one_based) hash->layers.push_back(layer - 1);
   const int64_t columns = (hash->max_ngram - 1) * int64_t{hash->heads};
@@ -46,7 +46,7 @@ void read_fields(JsonFields* fields, PleHash* hash, int64_t* shards) {
   if (std::set<int>(one_based.begin(), one_based.end()).size() != one_based.size()) {
     fields->reject("ple_layer_ids", "every layer once");
   }
-  if (columns * static_cast<int64_t>(hash->layers.size()) > kMaxSourceColumns) {
+  if (columns * static_cast<int64_t>(hash->layers.size()) > kMaxPublishedColumns) {
     fields->reject("heads_per_ngram", "at most 16384 columns in all layers");
   }
   if (embed_dim % columns != 0) {
@@ -79,7 +79,7 @@ Result<float> read_scale(const TensorFiles& files, const std::string& name) {
 }
 
 Status add_shards(
-    const TensorFiles& files, const std::string& prefix, int64_t shards, TableSource* table) {
+    const TensorFiles& files, const std::string& prefix, int64_t shards, PublishedTable* table) {
   TableGeometry& g = table->geometry;
   int64_t row = 0;
   for (int64_t i = 0; i < shards && row < g.rows; ++i) {
@@ -115,7 +115,7 @@ Status add_shards(
   return {};
 }
 
-Result<TableSources> read(const SourceConfig& config) {
+Result<PublishedTables> read(const PublishedConfig& config) {
   PleHash hash;
   int64_t shards = 0;
   JsonFields fields = config.text_fields();
@@ -124,8 +124,8 @@ Result<TableSources> read(const SourceConfig& config) {
   Result<TensorFiles> opened = TensorFiles::open(config.directory);
   if (!opened.ok()) return opened.status();
   const TensorFiles& files = opened.value();
-  TableSources sources;
-  sources.token_map.pass_through = true;
+  PublishedTables published;
+  published.token_map.pass_through = true;
   for (TableGeometry& g : derive_ple_geometries(hash)) {
     const std::string layer = std::to_string(g.layer);
     const std::string prefix = "model.language_model.layers." + layer + ".ple.ple_embedding.";
@@ -135,12 +135,12 @@ Result<TableSources> read(const SourceConfig& config) {
     ENGRAM_RETURN_IF_ERROR(
         compare_stored(files, prefix + "ngram_heads_vocab_sizes", where, g.moduli));
     ENGRAM_RETURN_IF_ERROR(compare_stored(files, prefix + "ngram_heads_offsets", where, g.offsets));
-    TableSource& table = sources.tables.emplace_back();
+    PublishedTable& table = published.tables.emplace_back();
     table.geometry = std::move(g);
     ENGRAM_RETURN_IF_ERROR(add_shards(files, prefix + "ngram_embedding.", shards, &table));
   }
-  sources.files = std::move(opened).value();
-  return sources;
+  published.files = std::move(opened).value();
+  return published;
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // What the readers of the published layouts share. Each layout is one value, defined in the file of
-// its name; table_source.cc tries them in turn. Includes nlohmann-json: for .cc files only.
+// its name; published_tables.cc tries them in turn. Includes nlohmann-json: for .cc files only.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 #include <string>
 
 #include "engine/model/json_fields.h"
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 
 namespace engram::engine {
 
 // config.json of a directory. Multimodal models keep the part of the text in text_config.
-struct SourceConfig {
+struct PublishedConfig {
   std::string directory;
   std::string file;     // for messages: "DIRECTORY/config.json: "
   nlohmann::json root;  // an object
@@ -24,8 +24,8 @@ struct SourceConfig {
 
 struct TableLayout {
   const char* name;
-  bool (*matches)(const SourceConfig& config);
-  memory::Result<TableSources> (*read)(const SourceConfig& config);
+  bool (*matches)(const PublishedConfig& config);
+  memory::Result<PublishedTables> (*read)(const PublishedConfig& config);
 };
 
 extern const TableLayout kEngramLayout;
@@ -35,12 +35,12 @@ extern const TableLayout kLongcatLayout;
 extern const TableLayout kPeftLayout;
 
 // Bounds of what a configuration may ask for; what they multiply to stays below 2^63.
-constexpr int64_t kMaxSourceVocab = 1 << 22;
-constexpr int64_t kMaxSourceHeads = 256;
-constexpr int64_t kMaxSourceRowsPerHead = int64_t{1} << 34;
-constexpr int64_t kMaxSourceWidth = 1 << 16;
-constexpr int64_t kMaxSourceLayer = 4095;
-constexpr int64_t kMaxSourceColumns = 1 << 14;  // of all layers
+constexpr int64_t kMaxPublishedVocab = 1 << 22;
+constexpr int64_t kMaxPublishedHeads = 256;
+constexpr int64_t kMaxPublishedRowsPerHead = int64_t{1} << 34;
+constexpr int64_t kMaxPublishedWidth = 1 << 16;
+constexpr int64_t kMaxPublishedLayer = 4095;
+constexpr int64_t kMaxPublishedColumns = 1 << 14;  // of all layers
 
 // One piece with all rows: the tensor `weight`, and `scale` beside f8_e4m3 values. Sets the codec.
 memory::Status add_whole_table(
@@ -48,11 +48,11 @@ memory::Status add_whole_table(
     const std::string& weight,
     const std::string& scale,
     memory::TableGeometry geometry,
-    TableSources* sources);
+    PublishedTables* published);
 
 // The map that tokenizer.json of the directory gives, and the id of its pad. C must be `expected`
 // (the field's name is for the message).
 memory::Result<TokenMap> derive_token_map(
-    const SourceConfig& config, const char* field, int64_t expected, int64_t pad);
+    const PublishedConfig& config, const char* field, int64_t expected, int64_t pad);
 
 }  // namespace engram::engine

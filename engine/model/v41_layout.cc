@@ -16,26 +16,27 @@ using memory::TensorFiles;
 constexpr const char* kRowCounts = "engram_num_embeddings";
 constexpr const char* kCanonicalIds = "engram_compressed_vocab_size";
 
-bool matches(const SourceConfig& config) {
+bool matches(const PublishedConfig& config) {
   return config.text().contains(kRowCounts);
 }
 
 void read_fields(JsonFields* fields, EngramConfig* e, std::vector<int64_t>* rows) {
   int64_t per_head = 0;
-  fields->integers("engram_layer_ids", Need::kRequired, false, 0, kMaxSourceLayer, &e->layer_ids);
+  fields->integers(
+      "engram_layer_ids", Need::kRequired, false, 0, kMaxPublishedLayer, &e->layer_ids);
   fields->integers(kRowCounts, Need::kRequired, false, 1, INT64_MAX, rows);
   fields->integer(
       "engram_max_ngram_size", Need::kRequired, 2, memory::kMaxNgramOrder, &e->max_ngram_size);
-  fields->integer("engram_vocab_size", Need::kRequired, 1, kMaxSourceRowsPerHead, &per_head);
-  fields->integer("engram_n_heads", Need::kRequired, 1, kMaxSourceHeads, &e->n_heads);
-  fields->integer("engram_head_dim", Need::kRequired, 1, kMaxSourceWidth, &e->head_dim);
-  fields->integer(kCanonicalIds, Need::kRequired, 1, kMaxSourceVocab, &e->compressed_vocab_size);
+  fields->integer("engram_vocab_size", Need::kRequired, 1, kMaxPublishedRowsPerHead, &per_head);
+  fields->integer("engram_n_heads", Need::kRequired, 1, kMaxPublishedHeads, &e->n_heads);
+  fields->integer("engram_head_dim", Need::kRequired, 1, kMaxPublishedWidth, &e->head_dim);
+  fields->integer(kCanonicalIds, Need::kRequired, 1, kMaxPublishedVocab, &e->compressed_vocab_size);
   fields->integer("engram_seed", Need::kOptional, 0, int64_t{1} << 62, &e->seed);
   // Two spellings of one field: of the released config.json and of the reference's.
   const bool released = fields->has("engram_pad_token_id");
   fields->integer(
-      released ? "engram_pad_token_id" : "engram_pad_id", Need::kRequired, 0, kMaxSourceVocab - 1,
-      &e->pad_token_id);
+      released ? "engram_pad_token_id" : "engram_pad_id", Need::kRequired, 0,
+      kMaxPublishedVocab - 1, &e->pad_token_id);
   if (!fields->status().ok()) return;
   e->vocab_size.assign(static_cast<size_t>(e->max_ngram_size - 1), per_head);
   if (e->layer_ids.empty() || rows->size() != e->layer_ids.size()) {
@@ -44,12 +45,12 @@ void read_fields(JsonFields* fields, EngramConfig* e, std::vector<int64_t>* rows
   if (std::set<int>(e->layer_ids.begin(), e->layer_ids.end()).size() != e->layer_ids.size()) {
     fields->reject("engram_layer_ids", "every layer once");
   }
-  if (e->columns() * static_cast<int64_t>(e->layer_ids.size()) > kMaxSourceColumns) {
+  if (e->columns() * static_cast<int64_t>(e->layer_ids.size()) > kMaxPublishedColumns) {
     fields->reject("engram_n_heads", "at most 16384 columns in all layers");
   }
 }
 
-Result<TableSources> read(const SourceConfig& config) {
+Result<PublishedTables> read(const PublishedConfig& config) {
   EngramConfig engram;
   std::vector<int64_t> rows;
   JsonFields fields = config.text_fields();
@@ -60,9 +61,9 @@ Result<TableSources> read(const SourceConfig& config) {
   if (!map.ok()) return map.status();
   Result<TensorFiles> files = TensorFiles::open(config.directory);
   if (!files.ok()) return files.status();
-  TableSources sources;
-  sources.token_map = std::move(map).value();
-  const auto geometries = derive_v41_geometries(engram, sources.token_map.pad);
+  PublishedTables published;
+  published.token_map = std::move(map).value();
+  const auto geometries = derive_v41_geometries(engram, published.token_map.pad);
   for (size_t i = 0; i < geometries.size(); ++i) {
     const memory::TableGeometry& g = geometries[i];
     if (rows[i] != g.rows) {
@@ -73,10 +74,10 @@ Result<TableSources> read(const SourceConfig& config) {
     }
     const std::string table = "layers." + std::to_string(g.layer) + ".engram.embed.";
     ENGRAM_RETURN_IF_ERROR(
-        add_whole_table(files.value(), table + "weight", table + "scale", g, &sources));
+        add_whole_table(files.value(), table + "weight", table + "scale", g, &published));
   }
-  sources.files = std::move(files).value();
-  return sources;
+  published.files = std::move(files).value();
+  return published;
 }
 
 }  // namespace

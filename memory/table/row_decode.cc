@@ -21,12 +21,34 @@ constexpr int64_t kLine = 64;
 // The lines of `bytes` bytes that may begin anywhere. As many requests for every row, the last one
 // perhaps twice: a loop that ends a step earlier for some rows costs more, by the wrong guess.
 struct Lines {
-  int64_t end = 0;   // of the requests at multiples of a line
-  int64_t last = 0;  // offset of the last byte
+  int64_t lines = 0;  // requests at multiples of a line
+  int64_t last = 0;   // offset of the last byte
 
-  explicit Lines(int64_t bytes) : end((bytes + kLine - 1) / kLine * kLine), last(bytes - 1) {}
+  explicit Lines(int64_t bytes) : lines((bytes + kLine - 1) / kLine), last(bytes - 1) {}
   HWY_INLINE void prefetch(const uint8_t* from) const {
-    for (int64_t at = 0; at < end; at += kLine) __builtin_prefetch(from + at, 0, 2);
+    // Without a loop for rows as they are in use: its counting would cost as much as the requests.
+    switch (lines) {
+      default:
+        for (int64_t i = 6; i < lines; ++i) __builtin_prefetch(from + i * kLine, 0, 2);
+        [[fallthrough]];
+      case 6:
+        __builtin_prefetch(from + 5 * kLine, 0, 2);
+        [[fallthrough]];
+      case 5:
+        __builtin_prefetch(from + 4 * kLine, 0, 2);
+        [[fallthrough]];
+      case 4:
+        __builtin_prefetch(from + 3 * kLine, 0, 2);
+        [[fallthrough]];
+      case 3:
+        __builtin_prefetch(from + 2 * kLine, 0, 2);
+        [[fallthrough]];
+      case 2:
+        __builtin_prefetch(from + kLine, 0, 2);
+        [[fallthrough]];
+      case 1:
+        __builtin_prefetch(from, 0, 2);
+    }
     __builtin_prefetch(from + last, 0, 2);
   }
 };
@@ -43,6 +65,7 @@ void gather_rows(const RowGather& gather, int64_t rows, int64_t columns) {
   const int64_t ahead = std::max<int64_t>(4, kAheadBytes / (value_bytes + scale_bytes));
   const bool behind = r.place.scales == r.place.values + value_bytes;
   const bool apart = scale_bytes > 0 && !behind;
+  const E4m3Decoder fp8(kCodec == RowCodec::kF8Tensor ? g.tensor_scale : 1.f);
   const Lines value_lines(behind ? value_bytes + scale_bytes : value_bytes);
   const Lines scale_lines(scale_bytes);
   const auto prefetch = [&](int64_t index) HWY_ATTR {
@@ -62,7 +85,7 @@ void gather_rows(const RowGather& gather, int64_t rows, int64_t columns) {
       if (index + ahead < count) prefetch(index + ahead);
       const int64_t id = r.ids[index];
       decode_one<kCodec>(
-          g, r.place.values + id * r.place.value_stride,
+          g, fp8, r.place.values + id * r.place.value_stride,
           scale_bytes > 0 ? r.place.scales + id * r.place.scale_stride : nullptr, to + h * width);
     }
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,12 +52,25 @@ class RowStore {
   // bytes are bad or gone, UNAVAILABLE and INTERNAL when reading them failed.
   // Synchronous; runs on the calling thread (the side stream's worker). Decoding is exact in f32
   // and in bf16 for codecs of at most 8 significand bits, else rounded to nearest.
-  virtual Status gather(
+  Status gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>* failed);
+
+ private:
+  // gather() of one piece: at least one token, at most most_tokens(), and `out` is as promised.
+  // Appends the indexes within the piece. Row ids and slots are the store's to check, where it
+  // reads them.
+  virtual Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
       int64_t tokens,
       View out,
       std::vector<int32_t>* failed) = 0;
+  // Asked before each piece; positive.
+  virtual int64_t most_tokens() const { return std::numeric_limits<int64_t>::max(); }
 };
 
 // Rows in this process's memory, whoever put them there.

@@ -34,15 +34,13 @@ class HostStore : public HostRowStore {
     return stats;
   }
 
-  Status gather(
+ private:
+  Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
       int64_t tokens,
       View out,
       std::vector<int32_t>*) override {
-    ENGRAM_CHECK(tokens >= 0);
-    ENGRAM_CHECK(out.cols == geometry_.vector_width());
-    ENGRAM_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBf16);
     decode_rows({
         .geometry = &geometry_,
         .place = rows_.nearest ? rows_.nearest() : rows_.place,
@@ -55,7 +53,6 @@ class HostStore : public HostRowStore {
     return {};
   }
 
- private:
   // Constant.
   const TableGeometry geometry_;
   const HostRows rows_;

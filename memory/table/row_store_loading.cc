@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -28,6 +28,8 @@ class LoadingStore : public RowStore {
       : file_(std::move(table.file)),
         load_(std::move(table.load)),
         host_(std::move(host)),
+        staged_tokens_(std::max<int64_t>(
+            1, kStagingBytes / (reader->row_bytes() * host_->geometry().columns()))),
         served_(static_cast<size_t>(file_->extents())),
         reader_(std::move(reader)) {}
 
@@ -49,7 +51,8 @@ class LoadingStore : public RowStore {
     return stats;
   }
 
-  Status gather(
+ private:
+  Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
       int64_t tokens,
@@ -60,30 +63,19 @@ class LoadingStore : public RowStore {
       reader_.reset();
     }
     if (loaded_) return host_->gather(row_ids, slots, tokens, out, failed);
-    ENGRAM_CHECK(tokens >= 0);
-    ENGRAM_CHECK(out.cols == geometry().vector_width());
-    const int64_t columns = geometry().columns();
-    const int64_t batch = std::max<int64_t>(1, kStagingBytes / (reader_->row_bytes() * columns));
-    Status first;
-    for (int64_t begin = 0; begin < tokens; begin += batch) {
-      const Batch part{
-          .ids = row_ids + begin * columns,
-          .slots = slots + begin,
-          .first = begin,
-          .tokens = std::min(batch, tokens - begin),
-          .out = out};
-      const Status status = gather_batch(part, failed);
-      if (first.ok()) first = status;
-    }
-    rows_read_.fetch_add(tokens * columns, std::memory_order_relaxed);
-    return first;
+    const Piece piece{.ids = row_ids, .slots = slots, .tokens = tokens, .out = out};
+    const Status status = gather_piece(piece, failed);
+    rows_read_.fetch_add(tokens * geometry().columns(), std::memory_order_relaxed);
+    return status;
   }
 
- private:
-  struct Batch {
+  int64_t most_tokens() const override {
+    return loaded_ ? std::numeric_limits<int64_t>::max() : staged_tokens_;
+  }
+
+  struct Piece {
     const int64_t* ids;
     const int32_t* slots;
-    int64_t first;  // index of its first token in the gather
     int64_t tokens;
     View out;
   };
@@ -108,13 +100,13 @@ class LoadingStore : public RowStore {
   }
 
   void decode(
-      const Batch& batch,
+      const Piece& piece,
       const Missing& place,
       const uint8_t* values,
       const uint8_t* scales) const {
     const int64_t at = place.column * geometry().row_width;
-    const View& out = batch.out;
-    const int32_t slot = batch.slots[place.token];
+    const View& out = piece.out;
+    const int32_t slot = piece.slots[place.token];
     ENGRAM_CHECK(slot >= 0);
     ENGRAM_CHECK(slot < out.rows);
     with_activation_type(out.dtype, [&]<typename T>(Type<T>) {
@@ -122,21 +114,21 @@ class LoadingStore : public RowStore {
     });
   }
 
-  Status gather_batch(const Batch& batch, std::vector<int32_t>* failed) {
+  Status gather_piece(const Piece& piece, std::vector<int32_t>* failed) {
     missing_.clear();
     rows_.clear();
     // Asked before the extents: what has failed by now gets no readier.
     const bool over = load_->over();
     const RowPlace& place = host_->place();
-    for (int64_t t = 0; t < batch.tokens; ++t) {
+    for (int64_t t = 0; t < piece.tokens; ++t) {
       for (int64_t h = 0; h < geometry().columns(); ++h) {
-        const int64_t id = batch.ids[t * geometry().columns() + h];
+        const int64_t id = piece.ids[t * geometry().columns() + h];
         ENGRAM_CHECK(id >= 0);
         ENGRAM_CHECK(id < geometry().rows);
         if (ready(id)) {
           const uint8_t* scales =
               place.scales != nullptr ? place.scales + id * place.scale_stride : nullptr;
-          decode(batch, {t, h}, place.values + id * place.value_stride, scales);
+          decode(piece, {t, h}, place.values + id * place.value_stride, scales);
         } else {
           missing_.push_back({t, h});
           rows_.push_back({.row = id});
@@ -148,7 +140,7 @@ class LoadingStore : public RowStore {
     int64_t last_failed = -1;
     for (size_t i = 0; i < missing_.size(); ++i) {
       if (rows_[i].values != nullptr) {
-        decode(batch, missing_[i], rows_[i].values, rows_[i].scales);
+        decode(piece, missing_[i], rows_[i].values, rows_[i].scales);
         for_extents(
             rows_[i].row, [&](int64_t extent) { served_[static_cast<size_t>(extent)] = true; });
         continue;
@@ -156,7 +148,7 @@ class LoadingStore : public RowStore {
       // Tokens come in order, so one with several missing rows was the last one added.
       if (missing_[i].token == last_failed) continue;
       last_failed = missing_[i].token;
-      failed->push_back(static_cast<int32_t>(batch.first + last_failed));
+      failed->push_back(static_cast<int32_t>(last_failed));
     }
     return status;
   }
@@ -178,6 +170,7 @@ class LoadingStore : public RowStore {
   const std::shared_ptr<const TableFile> file_;
   const std::shared_ptr<TableLoad> load_;
   const std::unique_ptr<HostRowStore> host_;
+  const int64_t staged_tokens_;
 
   // The gathering thread.
   bool loaded_ = false;

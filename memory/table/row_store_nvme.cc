@@ -108,13 +108,6 @@ class FileRowStore : public NvmeRowStore {
                reads_.capacity() * sizeof(BlockRead));
   }
 
-  Status gather(
-      const int64_t* row_ids,
-      const int32_t* slots,
-      int64_t tokens,
-      View out,
-      std::vector<int32_t>* failed) override;
-
  private:
   struct Ref {
     int64_t row = 0;
@@ -126,23 +119,18 @@ class FileRowStore : public NvmeRowStore {
     bool failed = false;
   };
 
+  Status do_gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>* failed) override;
+  int64_t most_tokens() const override { return most_tokens_; }
   void find_rows(const int64_t* row_ids, int64_t count);
   void plan_reads();
   void add_pieces(const FileSection& section, int64_t slot_offset, int64_t bytes);
   Status read_rows();
-  Status gather_part(
-      const int64_t* row_ids,
-      const int32_t* slots,
-      int32_t first_token,
-      int64_t tokens,
-      View out,
-      std::vector<int32_t>* failed);
-  void report_failed(
-      const int32_t* slots,
-      int32_t first_token,
-      int64_t tokens,
-      View out,
-      std::vector<int32_t>* failed);
+  void report_failed(const int32_t* slots, int64_t tokens, View out, std::vector<int32_t>* failed);
   void publish(int64_t rows);
   int64_t spare(size_t missed) const { return cache_.capacity() + static_cast<int64_t>(missed); }
 
@@ -151,7 +139,7 @@ class FileRowStore : public NvmeRowStore {
   const FileRows rows_;
   const RowShape shape_;
   const BlockRules rules_;
-  const int64_t part_tokens_;
+  const int64_t most_tokens_;
   TableGeometry slot_geometry_;  // the slots of the cache as a table
 
   // The gathering thread.
@@ -184,12 +172,12 @@ FileRowStore::FileRowStore(
           .block = shape.block,
           .largest = std::max(options.largest_read, shape.most_blocks),
           .gap = options.read_gap},
-      part_tokens_((cache.slots() - cache.capacity()) / geometry_.columns()),
+      most_tokens_((cache.slots() - cache.capacity()) / geometry_.columns()),
       slot_geometry_(geometry_),
       cache_(std::move(cache)),
       reader_(std::move(reader)) {
   slot_geometry_.rows = cache_.slots();
-  const size_t most = static_cast<size_t>(part_tokens_ * geometry_.columns());
+  const size_t most = static_cast<size_t>(most_tokens_ * geometry_.columns());
   const size_t pieces = shape_.one_piece ? most : 2 * most;
   refs_.reserve(most);
   slots_.resize(most);
@@ -227,29 +215,9 @@ NvmeStats FileRowStore::nvme_stats() const {
   return published_;
 }
 
-Status FileRowStore::gather(
+Status FileRowStore::do_gather(
     const int64_t* row_ids,
     const int32_t* slots,
-    int64_t tokens,
-    View out,
-    std::vector<int32_t>* failed) {
-  ENGRAM_CHECK(tokens >= 0);
-  ENGRAM_CHECK(out.cols == geometry_.vector_width());
-  ENGRAM_CHECK(out.dtype == DType::kF32 || out.dtype == DType::kBf16);
-  Status status;
-  for (int64_t t = 0; t < tokens; t += part_tokens_) {
-    Status part = gather_part(
-        row_ids + t * geometry_.columns(), slots + t, static_cast<int32_t>(t),
-        std::min(part_tokens_, tokens - t), out, failed);
-    if (status.ok()) status = std::move(part);
-  }
-  return status;
-}
-
-Status FileRowStore::gather_part(
-    const int64_t* row_ids,
-    const int32_t* slots,
-    int32_t first_token,
     int64_t tokens,
     View out,
     std::vector<int32_t>* failed) {
@@ -273,7 +241,7 @@ Status FileRowStore::gather_part(
   for (size_t i = 0; i < missed_.size(); ++i) {
     if (!missed_[i].failed) cache_.insert(missed_[i].row, spare(i));
   }
-  if (!status.ok()) report_failed(slots, first_token, tokens, out, failed);
+  if (!status.ok()) report_failed(slots, tokens, out, failed);
   publish(count);
   return status;
 }
@@ -340,11 +308,7 @@ Status FileRowStore::read_rows() {
 }
 
 void FileRowStore::report_failed(
-    const int32_t* slots,
-    int32_t first_token,
-    int64_t tokens,
-    View out,
-    std::vector<int32_t>* failed) {
+    const int32_t* slots, int64_t tokens, View out, std::vector<int32_t>* failed) {
   for (const Missed& missed : missed_) counted_.failed_rows += missed.failed ? 1 : 0;
   const int64_t columns = geometry_.columns();
   for (int64_t t = 0; t < tokens; ++t) {
@@ -354,7 +318,7 @@ void FileRowStore::report_failed(
              missed_[static_cast<size_t>(slot - cache_.capacity())].failed;
     });
     if (!bad) continue;
-    failed->push_back(first_token + static_cast<int32_t>(t));
+    failed->push_back(static_cast<int32_t>(t));
     poison(out, slots[t]);
   }
 }

@@ -12,8 +12,8 @@ class SplitRowStore : public RowStore {
  public:
   SplitRowStore(TableGeometry geometry, std::vector<RowPart> parts, int64_t max_rows)
       : geometry_(std::move(geometry)),
-        piece_tokens_(std::max<int64_t>(1, max_rows / geometry_.columns())) {
-    const size_t most = static_cast<size_t>(piece_tokens_ * geometry_.columns());
+        most_tokens_(std::max<int64_t>(1, max_rows / geometry_.columns())) {
+    const size_t most = static_cast<size_t>(most_tokens_ * geometry_.columns());
     for (RowPart& part : parts) {
       parts_.push_back({.first = part.first, .store = std::move(part.store)});
       parts_.back().ids.reserve(most);
@@ -51,25 +51,6 @@ class SplitRowStore : public RowStore {
     return sum;
   }
 
-  Status gather(
-      const int64_t* row_ids,
-      const int32_t* slots,
-      int64_t tokens,
-      View out,
-      std::vector<int32_t>* failed) override {
-    ENGRAM_CHECK(tokens >= 0);
-    ENGRAM_CHECK(out.cols == geometry_.vector_width());
-    ENGRAM_CHECK(out.stride % geometry_.row_width == 0);
-    Status status;
-    for (int64_t t = 0; t < tokens; t += piece_tokens_) {
-      Status piece = gather_piece(
-          row_ids + t * geometry_.columns(), slots + t, t, std::min(piece_tokens_, tokens - t), out,
-          failed);
-      if (status.ok()) status = std::move(piece);
-    }
-    return status;
-  }
-
  private:
   struct Part {
     int64_t first = 0;
@@ -88,11 +69,7 @@ class SplitRowStore : public RowStore {
 
   // To a part, every row is a token of its own, and every r elements of `out` are one of its rows.
   void distribute(
-      const int64_t* row_ids,
-      const int32_t* slots,
-      int64_t first_token,
-      int64_t tokens,
-      int64_t rows_per_slot) {
+      const int64_t* row_ids, const int32_t* slots, int64_t tokens, int64_t rows_per_slot) {
     for (Part& part : parts_) {
       part.ids.clear();
       part.slots.clear();
@@ -106,22 +83,24 @@ class SplitRowStore : public RowStore {
       Part& part = part_of(row_ids[i]);
       part.ids.push_back(row_ids[i] - part.first);
       part.slots.push_back(static_cast<int32_t>(slots[token] * rows_per_slot + i % columns));
-      part.tokens.push_back(static_cast<int32_t>(first_token + token));
+      part.tokens.push_back(static_cast<int32_t>(token));
     }
   }
 
-  Status gather_piece(
+  int64_t most_tokens() const override { return most_tokens_; }
+
+  Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
-      int64_t first_token,
       int64_t tokens,
       View out,
-      std::vector<int32_t>* failed) {
+      std::vector<int32_t>* failed) override {
     const int64_t width = geometry_.row_width;
+    ENGRAM_CHECK(out.stride % width == 0);
     const int64_t rows_per_slot = out.stride / width;
     const int64_t out_rows = (out.rows - 1) * rows_per_slot + geometry_.columns();
     ENGRAM_CHECK(out_rows <= std::numeric_limits<int32_t>::max());
-    distribute(row_ids, slots, first_token, tokens, rows_per_slot);
+    distribute(row_ids, slots, tokens, rows_per_slot);
     Status status;
     bad_tokens_.clear();
     for (Part& part : parts_) {
@@ -141,7 +120,7 @@ class SplitRowStore : public RowStore {
 
   // Constant, but for the lists of the parts.
   const TableGeometry geometry_;
-  const int64_t piece_tokens_;
+  const int64_t most_tokens_;
   std::vector<Part> parts_;
 
   // The gathering thread, with the lists of the parts.

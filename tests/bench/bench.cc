@@ -13,6 +13,7 @@
 #include "memory/base/simd.h"
 #include "memory/device/host_memory.h"
 #include "tests/bench/peaks.h"
+#include "tests/support/or_die.h"
 
 namespace engram::bench {
 namespace {
@@ -216,12 +217,7 @@ void fill_bytes(void* data, int64_t bytes, uint64_t seed) {
 }
 
 memory::Buffer allocate(const std::string& what, int64_t bytes) {
-  memory::Result<memory::Buffer> buffer = memory::allocate_host(what, bytes);
-  if (!buffer.ok()) {
-    std::fprintf(stderr, "%s\n", buffer.status().to_string().c_str());
-    std::exit(1);
-  }
-  return std::move(buffer).value();
+  return tests::value_or_die(memory::allocate_host(what, bytes));
 }
 
 }  // namespace engram::bench

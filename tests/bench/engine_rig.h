@@ -2,8 +2,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "engine/run/engine.h"
+#include "tests/support/or_die.h"
 
 namespace engram::bench {
 
@@ -22,22 +21,20 @@ class WaitingSink : public engine::Sink {
   void on_done(const memory::Status& status, const engine::Usage&) override {
     const std::lock_guard<std::mutex> lock(mu_);
     done_ = true;
-    ok_ = status.ok();
+    status_ = status;
     changed_.notify_all();
   }
   void wait() {
     std::unique_lock<std::mutex> lock(mu_);
     changed_.wait(lock, [this] { return done_; });
-    if (ok_) return;
-    std::fprintf(stderr, "a request failed\n");
-    std::exit(1);
+    tests::ok_or_die(status_);
   }
 
  private:
   std::mutex mu_;
   std::condition_variable changed_;
   bool done_ = false;
-  bool ok_ = false;
+  memory::Status status_;
 };
 
 inline engine::EngineOptions dummy_engine(const std::string& model, int threads) {
@@ -54,12 +51,7 @@ inline engine::EngineOptions dummy_engine(const std::string& model, int threads)
 }
 
 inline std::unique_ptr<engine::Engine> start_engine(const engine::EngineOptions& o) {
-  memory::Result<std::unique_ptr<engine::Engine>> engine = engine::make_engine(o);
-  if (!engine.ok()) {
-    std::fprintf(stderr, "%s\n", engine.status().to_string().c_str());
-    std::exit(1);
-  }
-  return std::move(engine).value();
+  return tests::value_or_die(engine::make_engine(o));
 }
 
 using Prompts = std::vector<std::vector<int32_t>>;
@@ -101,7 +93,7 @@ inline void serve(engine::Engine& engine, const Prompts& prompts, int64_t max_to
     request.bypass_prefix_cache = true;
     sinks.push_back(std::make_shared<WaitingSink>());
     request.sink = sinks.back();
-    if (!engine.submit(std::move(request)).ok()) std::exit(1);
+    tests::ok_or_die(engine.submit(std::move(request)));
   }
   for (const std::shared_ptr<WaitingSink>& sink : sinks) sink->wait();
 }

@@ -21,6 +21,7 @@
 #include "memory/table/table_writer.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/fio.h"
+#include "tests/support/or_die.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::bench {
@@ -35,6 +36,8 @@ using memory::RowCodec;
 using memory::RowLayout;
 using memory::TableFile;
 using memory::TableGeometry;
+using tests::ok_or_die;
+using tests::value_or_die;
 
 constexpr int kColumns = 24;  // 2-, 3- and 4-grams by 8 heads, as DeepSeek-V4.1-Flash has
 constexpr int kHeads = 8;
@@ -57,17 +60,6 @@ constexpr Sizes kSmoke{
     .zipf_chunks = 3,
     .zipf_chunk = 16,
     .ngrams = 10000};
-
-[[noreturn]] void die(const std::string& reason) {
-  std::fprintf(stderr, "%s\n", reason.c_str());
-  std::exit(1);
-}
-
-template <typename T>
-T value_or_die(memory::Result<T> result) {
-  if (!result.ok()) die(result.status().to_string());
-  return std::move(result).value();
-}
 
 double seconds_of(const auto& work) {
   const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
@@ -117,11 +109,9 @@ std::shared_ptr<const TableFile> write_table(
   fill_bytes(extent.data(), plan.extent_bytes, 7);
   for (int64_t i = 0; i < plan.extents(); ++i) {
     *extent.as<int64_t>() = i;
-    const memory::Status status = writer->write_extent(i, extent.data());
-    if (!status.ok()) die(status.to_string());
+    ok_or_die(writer->write_extent(i, extent.data()));
   }
-  const memory::Result<std::string> id = writer->finish();
-  if (!id.ok()) die(id.status().to_string());
+  value_or_die(writer->finish());
   return value_or_die(TableFile::open(path));
 }
 
@@ -172,7 +162,7 @@ class Calls {
     const memory::Status status = store.gather(
         ids_.data() + first * kColumns, slots_.data() + first, tokens,
         memory::make_view(out_.data(), DType::kBf16, kOutRows, geometry_.vector_width()), &failed_);
-    if (!status.ok()) die(status.to_string());
+    ok_or_die(status);
   }
 
   int64_t tokens() const { return static_cast<int64_t>(slots_.size()); }
@@ -239,7 +229,7 @@ class PlainReads {
     done_.clear();
     queue_->wait(least, &done_);
     for (const memory::ReadDone& one : done_) {
-      if (!one.status.ok()) die(one.status.to_string());
+      ok_or_die(one.status);
     }
   }
 

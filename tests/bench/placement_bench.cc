@@ -18,6 +18,7 @@
 #include "memory/table/table_writer.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/engine_rig.h"
+#include "tests/support/or_die.h"
 #include "tests/support/table_daemon.h"
 
 namespace engram::bench {
@@ -26,6 +27,7 @@ namespace {
 using engine::Engine;
 using engine::EngineOptions;
 using engine::EngineStats;
+using tests::ok_or_die;
 
 struct Sizes {
   std::string model = "configs/bench/engram-0.5b";
@@ -43,35 +45,29 @@ const Sizes kSmoke{
     .split = "host:4MiB,nvme",
     .cache_bytes = int64_t{1} << 20};
 
-void check(const memory::Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
-
 // The model's made-up tables as files.
 void write_tables(const std::string& model, const std::string& directory) {
   auto config = engine::load_config(model);
-  check(config.status());
+  ok_or_die(config.status());
   const memory::TableRequest request = engine::dummy_table_request(config.value());
   for (const auto& source : request.sources) {
     const std::string path = memory::table_file_path(directory, source->geometry().layer);
     auto plan = memory::plan_table(
         source->geometry(), memory::RowLayout::kInterleaved, memory::kDefaultExtentBytes,
         request.token_map_sha256);
-    check(plan.status());
+    ok_or_die(plan.status());
     const memory::TableHeader& h = plan.value();
     auto writer = memory::TableWriter::create(path, h, {});
-    check(writer.status());
+    ok_or_die(writer.status());
     memory::Buffer image = allocate("table image", h.data_bytes);
     for (int64_t row = 0; row < h.geometry.rows; ++row) {
       uint8_t* to = image.as<uint8_t>() + h.values_at + row * h.value_stride;
-      check(source->read_row(row, to, nullptr));
+      ok_or_die(source->read_row(row, to, nullptr));
     }
     for (int64_t e = 0; e < h.extents(); ++e) {
-      check(writer.value()->write_extent(e, image.as<uint8_t>() + h.extent_at(e)));
+      ok_or_die(writer.value()->write_extent(e, image.as<uint8_t>() + h.extent_at(e)));
     }
-    check(writer.value()->finish().status());
+    ok_or_die(writer.value()->finish().status());
   }
 }
 

@@ -31,6 +31,7 @@
 #include "memory/table/table_stream.h"
 #include "memory/table/table_writer.h"
 #include "tests/bench/bench.h"
+#include "tests/support/or_die.h"
 
 namespace engram::bench {
 namespace {
@@ -42,21 +43,8 @@ using memory::Status;
 using memory::TableFile;
 using memory::TableLoad;
 using memory::TableMemory;
-
-[[noreturn]] void die(const std::string& what) {
-  std::fprintf(stderr, "%s\n", what.c_str());
-  std::exit(1);
-}
-
-template <typename T>
-T value_of(Result<T> result) {
-  if (!result.ok()) die(result.status().to_string());
-  return std::move(result).value();
-}
-
-void expect_ok(const Status& status) {
-  if (!status.ok()) die(status.to_string());
-}
+using tests::ok_or_die;
+using tests::value_or_die;
 
 double seconds_of(const std::function<void()>& run) {
   const auto begin = std::chrono::steady_clock::now();
@@ -92,21 +80,21 @@ std::shared_ptr<const TableFile> make_table(const std::string& path, int64_t byt
     g.offsets.push_back(c * column);
   }
   g.rows = 16 * column;
-  const memory::TableHeader plan =
-      value_of(memory::plan_table(g, memory::RowLayout::kSplit, memory::kDefaultExtentBytes, {}));
+  const memory::TableHeader plan = value_or_die(
+      memory::plan_table(g, memory::RowLayout::kSplit, memory::kDefaultExtentBytes, {}));
   const double seconds = seconds_of([&] {
     memory::TableWriterOptions writing;
     writing.replace = true;
-    const auto writer = value_of(memory::TableWriter::create(path, plan, writing));
+    const auto writer = value_or_die(memory::TableWriter::create(path, plan, writing));
     memory::SyntheticProducer producer(g);
-    expect_ok(memory::stream_rows(&producer, writer.get(), memory::StreamOptions()));
-    value_of(writer->finish());
+    ok_or_die(memory::stream_rows(&producer, writer.get(), memory::StreamOptions()));
+    value_or_die(writer->finish());
   });
   std::printf(
       "%s: %s written in %.1f s, %.2f GB/s\n", path.c_str(),
       memory::format_bytes(plan.data_bytes).c_str(), seconds,
       static_cast<double>(plan.data_bytes) / seconds / 1e9);
-  return value_of(TableFile::open(path));
+  return value_or_die(TableFile::open(path));
 }
 
 // How a file is read plainly.
@@ -129,7 +117,7 @@ double plain_read(
   std::atomic<int64_t> next{from};
   const int64_t end = from + bytes;
   const auto work = [&] {
-    const auto queue = value_of(memory::make_read_queue(plan.backend, plan.depth));
+    const auto queue = value_or_die(memory::make_read_queue(plan.backend, plan.depth));
     const memory::Buffer buffer =
         allocate("read buffers", plan.depth * plan.piece_bytes + memory::kDirectAlignment);
     void* aligned = buffer.data();
@@ -140,7 +128,7 @@ double plain_read(
     for (int slot = 0; slot < plan.depth; ++slot) done.push_back({.tag = uint64_t(slot)});
     while (true) {
       for (const memory::ReadDone& one : done) {
-        expect_ok(one.status);
+        ok_or_die(one.status);
         const int64_t offset = next.fetch_add(plan.piece_bytes);
         if (offset >= end) continue;
         queue->submit({
@@ -233,7 +221,7 @@ class Source {
       : file_(std::move(file)),
         options_(options),
         threads_(threads),
-        source_(value_of(file_->open_direct())) {}
+        source_(value_or_die(file_->open_direct())) {}
 
   void run(double copy) {
     const int64_t bytes = file_->header().data_bytes;
@@ -289,7 +277,7 @@ class Source {
     memory::ArenaOptions arena;
     arena.huge = huge;
     arena.threads = threads_;
-    return value_of(
+    return value_or_die(
         memory::allocate_table_memory("table", file_->header().data_bytes, arena, nullptr));
   }
 
@@ -304,9 +292,9 @@ class Source {
     double seconds = 0.;
     {
       const auto begin = std::chrono::steady_clock::now();
-      const auto load =
-          value_of(TableLoad::start(file_, to, {.threads = options_.threads, .backend = backend}));
-      expect_ok(load->wait());
+      const auto load = value_or_die(
+          TableLoad::start(file_, to, {.threads = options_.threads, .backend = backend}));
+      ok_or_die(load->wait());
       seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
     extra_bytes_ = std::max(extra_bytes_, resident_bytes("VmHWM") - before);
@@ -319,7 +307,7 @@ class Source {
       memory::CpuWorkers workers(threads_);
       return seconds_of([&] {
         workers.run(file_->extents(), [&](int64_t extent) {
-          expect_ok(file_->check_extent(extent, table_.data() + file_->header().extent_at(extent)));
+          ok_or_die(file_->check_extent(extent, table_.data() + file_->header().extent_at(extent)));
         });
       });
     });
@@ -360,7 +348,7 @@ int run(int argc, char** argv) {
     const Scratch scratch{
         given != nullptr ? "" : std::filesystem::temp_directory_path().string() + name};
     Source(
-        given != nullptr ? value_of(TableFile::open(given))
+        given != nullptr ? value_or_die(TableFile::open(given))
                          : make_table(scratch.path, options.smoke ? small : int64_t{16} << 30),
         options, workers.threads())
         .run(copy);

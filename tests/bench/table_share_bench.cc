@@ -14,7 +14,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <random>
 #include <thread>
 #include <vector>
 
@@ -24,6 +23,7 @@
 #include "memory/table/table_share.h"
 #include "tests/bench/bench.h"
 #include "tests/support/shared_bytes.h"
+#include "tests/support/synthetic_row.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::bench {
@@ -87,21 +87,6 @@ void fill(const memory::TableHeader& header, uint8_t* data, int threads) {
   });
 }
 
-bool rows_right(const memory::AttachedTable& table, uint64_t seed, int count) {
-  const memory::TableGeometry& g = table.header().geometry;
-  const memory::RowPlace place = table.place();
-  std::mt19937_64 random(seed);
-  uint8_t values[256];
-  uint8_t scales[8];
-  for (int i = 0; i < count; ++i) {
-    const int64_t row = static_cast<int64_t>(random() % static_cast<uint64_t>(g.rows));
-    memory::make_synthetic_rows(g, row, 1, values, 256, scales, 8);
-    if (std::memcmp(place.values + row * place.value_stride, values, 256) != 0) return false;
-    if (std::memcmp(place.scales + row * place.scale_stride, scales, 8) != 0) return false;
-  }
-  return true;
-}
-
 // What the daemon tells when its table is ready.
 struct Ready {
   double touch_seconds = 0.;
@@ -159,7 +144,7 @@ struct Answer {
   char question = 0;
   uint64_t seed = static_cast<uint64_t>(getpid());
   do {
-    answer.right = rows_right(*table.value(), ++seed, rows);
+    answer.right = tests::rows_right(header.geometry, table.value()->place(), ++seed, rows);
     if (write(out, &answer, sizeof answer) != sizeof answer) std::_Exit(1);
   } while (read(in, &question, 1) == 1);
   std::_Exit(0);

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <string>
@@ -21,6 +20,7 @@
 #include "memory/table/table_check.h"
 #include "memory/table/table_stream.h"
 #include "tests/bench/bench.h"
+#include "tests/support/or_die.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::bench {
@@ -29,12 +29,7 @@ namespace {
 using memory::Status;
 using memory::TableGeometry;
 using memory::TableHeader;
-
-void require(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.to_string().c_str());
-  std::exit(1);
-}
+using tests::ok_or_die;
 
 // DeepSeek-V4.1-Flash's rows, fewer of them.
 TableGeometry geometry(int64_t rows) {
@@ -79,18 +74,18 @@ class TableWriting {
     int descriptor = ::open(path.c_str(), flags | O_DIRECT, 0600);
     if (descriptor < 0) descriptor = ::open(path.c_str(), flags, 0600);
     if (::fallocate(descriptor, 0, 0, header_.file_bytes()) != 0) {
-      require(memory::write_error(path, "reserving", errno));
+      ok_or_die(memory::write_error(path, "reserving", errno));
     }
     std::atomic<int64_t> next{0};
     on_threads(threads_, [&](int thread) {
       const memory::Buffer& block = blocks_[static_cast<size_t>(thread)];
       for (int64_t e = next++; e < header_.extents(); e = next++) {
-        require(memory::write_at(
+        ok_or_die(memory::write_at(
             descriptor, path, block.data(), header_.extent_size(e),
             header_.data_offset + header_.extent_at(e)));
       }
     });
-    require(memory::sync_data(descriptor, path));
+    ok_or_die(memory::sync_data(descriptor, path));
     ::close(descriptor);
     ::unlink(path.c_str());
   }
@@ -98,12 +93,12 @@ class TableWriting {
   void write_table() {
     ::unlink(table().c_str());
     auto writer = memory::TableWriter::create(table(), header_, {});
-    require(writer.status());
+    ok_or_die(writer.status());
     memory::SyntheticProducer producer(header_.geometry);
     memory::StreamOptions options;
     options.threads = threads_;
-    require(memory::stream_rows(&producer, writer.value().get(), options));
-    require(writer.value()->finish().status());
+    ok_or_die(memory::stream_rows(&producer, writer.value().get(), options));
+    ok_or_die(writer.value()->finish().status());
   }
 
   void make_rows() {
@@ -132,12 +127,12 @@ class TableWriting {
   void check_table() {
     if (::access(table().c_str(), R_OK) != 0) write_table();
     const auto file = memory::TableFile::open(table());
-    require(file.status());
+    ok_or_die(file.status());
     memory::TableCheckOptions options;
     options.threads = threads_;
     const auto corrupt = memory::check_table(*file.value(), options);
-    require(corrupt.status());
-    if (!corrupt.value().empty()) require(corrupt.value().front());
+    ok_or_die(corrupt.status());
+    if (!corrupt.value().empty()) ok_or_die(corrupt.value().front());
   }
 
  private:

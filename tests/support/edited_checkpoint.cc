@@ -3,17 +3,13 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
+
+#include "tests/support/bytes.h"
 
 namespace engram::tests {
 
 using nlohmann::json;
-
-std::string file_bytes(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 EditedCheckpoint EditedCheckpoint::read(const std::string& directory) {
   EditedCheckpoint checkpoint;

@@ -41,9 +41,6 @@ struct EditedCheckpoint {
   StoredTensor& at(const std::string& name) { return tensors.at(name); }
 };
 
-// The bytes of a file; "" when there is none.
-std::string file_bytes(const std::string& path);
-
 // A safetensors file of those tensors.
 std::string safetensors_bytes(const std::map<std::string, StoredTensor>& tensors);
 

@@ -108,6 +108,22 @@ inline void check_same(
   }
 }
 
+// The ids of the prompt and of the first answer to it.
+inline std::vector<int32_t> whole_text(
+    const engine::Request& request, const RequestResult& result) {
+  std::vector<int32_t> ids = request.prompt_ids;
+  ids.insert(ids.end(), result.choices[0].ids.begin(), result.choices[0].ids.end());
+  return ids;
+}
+
+// Of a request that may have ended early: what was delivered is the begin of the right answer.
+inline void check_begins(const RequestResult& got, const RequestResult& expected) {
+  const std::vector<int32_t>& ids = got.choices[0].ids;
+  const std::vector<int32_t>& all = expected.choices[0].ids;
+  REQUIRE(ids.size() <= all.size());
+  CHECK(std::equal(ids.begin(), ids.end(), all.begin()));
+}
+
 // What every engine must look like once all its requests ended.
 inline void check_idle(engine::Engine& engine) {
   const engine::EngineStats stats = engine.stats();

@@ -60,7 +60,8 @@ class FailingStore : public memory::RowStore {
   std::string version() const override { return inner_->version(); }
   memory::RowStoreStats stats() const override { return inner_->stats(); }
 
-  memory::Status gather(
+ private:
+  memory::Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
       int64_t tokens,
@@ -83,7 +84,6 @@ class FailingStore : public memory::RowStore {
     return status;
   }
 
- private:
   const std::unique_ptr<memory::RowStore> inner_;
   const std::shared_ptr<RowFaults> faults_;
 };

@@ -160,4 +160,10 @@ class FaultyReads : public memory::ReadQueue {
   std::vector<uint64_t> held_;      // answered when their time has come
 };
 
+// A real queue whose reads suffer. That it can be had is a condition of the test.
+inline std::unique_ptr<memory::ReadQueue> faulty_queue(
+    const memory::ReadQueueOptions& options, const Faults& faults) {
+  return std::make_unique<FaultyReads>(memory::make_read_queue(options).value(), faults);
+}
+
 }  // namespace engram::tests

@@ -1,7 +1,5 @@
 #include "tests/support/model_tables.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -10,22 +8,14 @@
 #include "engine/model/weights.h"
 #include "memory/table/table_set.h"
 #include "memory/table/table_writer.h"
+#include "tests/support/or_die.h"
 
 namespace engram::tests {
 namespace {
 
-template <typename T>
-T value_or_die(memory::Result<T> result, const std::string& what) {
-  if (!result.ok()) {
-    std::fprintf(stderr, "%s: %s\n", what.c_str(), result.status().to_string().c_str());
-    std::abort();
-  }
-  return std::move(result).value();
-}
-
 engine::HashOnly hash_of(const std::string& model) {
-  const auto tokenizer = value_or_die(engine::load_tokenizer(model), model);
-  return value_or_die(engine::load_hash_only(model, tokenizer->size()), model);
+  const auto tokenizer = value_or_die(engine::load_tokenizer(model));
+  return value_or_die(engine::load_hash_only(model, tokenizer->size()));
 }
 
 std::vector<uint8_t> image_of(
@@ -35,8 +25,7 @@ std::vector<uint8_t> image_of(
   for (int64_t row = 0; row < g.rows; ++row) {
     uint8_t* values = image.data() + plan.values_at + row * plan.value_stride;
     uint8_t* scales = image.data() + plan.scales_at + row * plan.scale_stride;
-    const memory::Status status = source.read_row((row + rotate) % g.rows, values, scales);
-    if (!status.ok()) value_or_die(memory::Result<int>(status), source.path());
+    ok_or_die(source.read_row((row + rotate) % g.rows, values, scales));
   }
   return image;
 }
@@ -46,8 +35,8 @@ std::vector<uint8_t> image_of(
 std::vector<std::shared_ptr<const memory::TableSource>> checkpoint_tables(
     const std::string& model) {
   const engine::HashOnly hash = hash_of(model);
-  const auto files = std::make_shared<const memory::TensorFiles>(
-      value_or_die(memory::TensorFiles::open(model), model));
+  const auto files =
+      std::make_shared<const memory::TensorFiles>(value_or_die(memory::TensorFiles::open(model)));
   std::vector<std::shared_ptr<const memory::TableSource>> sources;
   for (const memory::TableGeometry& g : hash.geometries) {
     const std::string prefix = engine::engram_prefix(g.layer);
@@ -65,15 +54,13 @@ void write_model_tables(
   for (const auto& source : checkpoint_tables(model)) {
     const std::string path = memory::table_file_path(directory, source->geometry().layer);
     const memory::TableHeader plan = value_or_die(
-        memory::plan_table(source->geometry(), options.layout, options.extent_bytes, token_map),
-        path);
-    const auto writer = value_or_die(memory::TableWriter::create(path, plan, {}), path);
+        memory::plan_table(source->geometry(), options.layout, options.extent_bytes, token_map));
+    const auto writer = value_or_die(memory::TableWriter::create(path, plan, {}));
     const std::vector<uint8_t> image = image_of(*source, plan, options.rotate);
     for (int64_t i = 0; i < plan.extents(); ++i) {
-      const memory::Status status = writer->write_extent(i, image.data() + plan.extent_at(i));
-      if (!status.ok()) value_or_die(memory::Result<int>(status), path);
+      ok_or_die(writer->write_extent(i, image.data() + plan.extent_at(i)));
     }
-    value_or_die(writer->finish(), path);
+    value_or_die(writer->finish());
   }
 }
 

@@ -1,25 +1,12 @@
 #include "tests/support/table_files.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <utility>
 
 #include "memory/table/synthetic_rows.h"
 #include "memory/table/table_writer.h"
+#include "tests/support/or_die.h"
 
 namespace engram::tests {
-namespace {
-
-template <typename T>
-T value_or_die(memory::Result<T> result, const std::string& what) {
-  if (!result.ok()) {
-    std::fprintf(stderr, "%s: %s\n", what.c_str(), result.status().to_string().c_str());
-    std::abort();
-  }
-  return std::move(result).value();
-}
-
-}  // namespace
 
 memory::TableGeometry small_geometry(
     memory::RowCodec codec, int64_t row_width, int64_t rows, int columns) {
@@ -55,15 +42,14 @@ std::shared_ptr<const memory::TableFile> write_synthetic_table(
     memory::RowLayout layout,
     int64_t extent_bytes) {
   const memory::TableHeader plan =
-      value_or_die(memory::plan_table(geometry, layout, extent_bytes, {}), path);
-  const auto writer = value_or_die(memory::TableWriter::create(path, plan, {}), path);
+      value_or_die(memory::plan_table(geometry, layout, extent_bytes, {}));
+  const auto writer = value_or_die(memory::TableWriter::create(path, plan, {}));
   const std::vector<uint8_t> image = synthetic_image(plan);
   for (int64_t i = 0; i < plan.extents(); ++i) {
-    const memory::Status status = writer->write_extent(i, image.data() + plan.extent_at(i));
-    if (!status.ok()) value_or_die(memory::Result<int>(status), path);
+    ok_or_die(writer->write_extent(i, image.data() + plan.extent_at(i)));
   }
-  value_or_die(writer->finish(), path);
-  return value_or_die(memory::TableFile::open(path), path);
+  value_or_die(writer->finish());
+  return value_or_die(memory::TableFile::open(path));
 }
 
 }  // namespace engram::tests

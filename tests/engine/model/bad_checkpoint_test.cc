@@ -8,6 +8,7 @@
 
 #include "engine/model/hash_constants.h"
 #include "engine/model/weights.h"
+#include "tests/support/bytes.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/recording_ops.h"

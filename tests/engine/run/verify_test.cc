@@ -23,6 +23,7 @@ using tests::check_idle;
 using tests::check_same;
 using tests::mixed_requests;
 using tests::RequestResult;
+using tests::whole_text;
 
 constexpr int64_t kAll = 1000000000;
 
@@ -53,12 +54,6 @@ std::set<int64_t> rows_of(const HashOnly& hash, size_t table, std::vector<int32_
   std::vector<int64_t> rows(ids.size() * static_cast<size_t>(g.columns()));
   hash_rows(g, ids, 0, std::ssize(ids), rows.data());
   return {rows.begin(), rows.end()};
-}
-
-std::vector<int32_t> whole_text(const Request& request, const RequestResult& result) {
-  std::vector<int32_t> ids = request.prompt_ids;
-  ids.insert(ids.end(), result.choices[0].ids.begin(), result.choices[0].ids.end());
-  return ids;
 }
 
 }  // namespace

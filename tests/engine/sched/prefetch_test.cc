@@ -40,7 +40,12 @@ class SlowStore : public memory::RowStore {
   std::string placement() const override { return "test"; }
   memory::RowStoreStats stats() const override { return {}; }
   std::string version() const override { return "test"; }
-  memory::Status gather(
+
+  // Gathers into these slots fail; the set changes only while no gather runs.
+  void fail(const std::set<int32_t>* slots) { failing_ = slots; }
+
+ private:
+  memory::Status do_gather(
       const int64_t* row_ids,
       const int32_t* slots,
       int64_t tokens,
@@ -61,10 +66,6 @@ class SlowStore : public memory::RowStore {
     return status;
   }
 
-  // Gathers into these slots fail; the set changes only while no gather runs.
-  void fail(const std::set<int32_t>* slots) { failing_ = slots; }
-
- private:
   TableGeometry geometry_;
   const std::set<int32_t>* failing_ = nullptr;
   std::function<void()> before_;

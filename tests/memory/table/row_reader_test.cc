@@ -8,32 +8,17 @@
 #include <utility>
 #include <vector>
 
-#include "memory/table/synthetic_rows.h"
 #include "tests/support/faulty_reads.h"
+#include "tests/support/synthetic_row.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::memory {
 namespace {
 
-class SyntheticRow {
- public:
-  SyntheticRow(const TableGeometry& g, int64_t row)
-      : values_(static_cast<size_t>(g.value_bytes())),
-        scales_(static_cast<size_t>(g.scale_bytes())) {
-    make_synthetic_rows(
-        g, row, 1, values_.data(), g.value_bytes(), scales_.empty() ? nullptr : scales_.data(),
-        g.scale_bytes());
-  }
-  bool equals(const FileRow& row) const {
-    return row.values != nullptr && std::memcmp(row.values, values_.data(), values_.size()) == 0 &&
-           (scales_.empty() || std::memcmp(row.scales, scales_.data(), scales_.size()) == 0);
-  }
-
- private:
-  std::vector<uint8_t> values_;
-  std::vector<uint8_t> scales_;
-};
+bool right(const TableGeometry& g, const FileRow& row) {
+  return row.values != nullptr && tests::SyntheticRow(g, row.row).equals(row.values, row.scales);
+}
 
 TEST_CASE("rows of every codec and layout are read where they lie", "[row_reader]") {
   const tests::TempDirectory directory;
@@ -55,7 +40,7 @@ TEST_CASE("rows of every codec and layout are read where they lie", "[row_reader
           if (count > 2) rows[1].row = 508;
           if (count > 2) rows[2].row = 0;
           REQUIRE(reader.value()->read(rows).ok());
-          for (const FileRow& row : rows) REQUIRE(SyntheticRow(g, row.row).equals(row));
+          for (const FileRow& row : rows) REQUIRE(right(g, row));
         }
       }
     }
@@ -90,9 +75,7 @@ TEST_CASE("rows whose blocks cannot be read are missing, the others are right", 
     for (uint64_t seed = 1; seed <= 40; ++seed) {
       CAPTURE(row_layout_name(layout), seed);
       const tests::Faults faults{.seed = seed, .ends = 0.15, .error = 0.15};
-      auto reader = RowReader::make(
-          file, std::make_unique<tests::FaultyReads>(
-                    make_read_queue(IoBackend::kAuto, 8).value(), faults));
+      auto reader = RowReader::make(file, tests::faulty_queue({.depth = 8}, faults));
       REQUIRE(reader.ok());
       std::mt19937_64 random(seed);
       std::vector<FileRow> rows(64);
@@ -104,7 +87,7 @@ TEST_CASE("rows whose blocks cannot be read are missing, the others are right", 
           ++lost;
         } else {
           ++there;
-          REQUIRE(SyntheticRow(g, row.row).equals(row));
+          REQUIRE(right(g, row));
         }
       }
       CHECK((lost > 0) == !status.ok());

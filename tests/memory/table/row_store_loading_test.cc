@@ -6,7 +6,6 @@
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <memory>
 #include <random>
 #include <set>
@@ -16,6 +15,7 @@
 #include <vector>
 
 #include "tests/support/aligned_bytes.h"
+#include "tests/support/bytes.h"
 #include "tests/support/faulty_reads.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
@@ -25,11 +25,6 @@ namespace {
 
 constexpr int kColumns = 8;
 constexpr int64_t kExtent = 16 << 10;
-
-std::unique_ptr<ReadQueue> queue_with(
-    const ReadQueueOptions& options, const tests::Faults& faults) {
-  return std::make_unique<tests::FaultyReads>(make_read_queue(options).value(), faults);
-}
 
 // A table file, the loaded image of it as the source of truth, and a store over a load.
 class Rig {
@@ -61,14 +56,14 @@ class Rig {
     LoadOptions options{.threads = 1, .depth = depth, .piece_bytes = 4096};
     options.make_queue = [faults = plan_.load](
                              const ReadQueueOptions& wanted) -> Result<std::unique_ptr<ReadQueue>> {
-      return queue_with(wanted, faults);
+      return tests::faulty_queue(wanted, faults);
     };
     load_ = TableLoad::start(file_, memory_.data(), std::move(options)).value();
     store_ = make_loading_row_store({
                                         .file = file_,
                                         .load = load_,
                                         .rows = rows(memory_.data()),
-                                        .queue = queue_with({.depth = 32}, plan_.reads),
+                                        .queue = tests::faulty_queue({.depth = 32}, plan_.reads),
                                     })
                  .value();
   }
@@ -197,12 +192,7 @@ TEST_CASE("rows that cannot be read fail their tokens and no other", "[row_store
 TEST_CASE("after a failed load the missing rows fail with its reason", "[row_store_loading]") {
   for (const int64_t corrupt : {0, 40}) {
     Rig rig({.load = {.seed = 31, .delay_us_most = 300}});
-    {
-      std::fstream f(rig.file().path(), std::ios::in | std::ios::out | std::ios::binary);
-      f.seekp(rig.file().header().data_offset + corrupt * kExtent + 77);
-      f.put('\x55');
-      f.put('\xaa');
-    }
+    tests::flip_bit(rig.file().path(), rig.file().header().data_offset + corrupt * kExtent + 77);
     rig.start(4);
     CAPTURE(corrupt);
     const Status status = rig.load().wait();
@@ -227,11 +217,7 @@ TEST_CASE("rows that went out unchecked are confessed", "[row_store_loading]") {
   const TableHeader& header = rig.file().header();
   const int64_t end = header.values_at + header.geometry.rows * header.value_stride;
   REQUIRE(end < header.data_bytes);
-  {
-    std::fstream f(rig.file().path(), std::ios::in | std::ios::out | std::ios::binary);
-    f.seekp(header.data_offset + end);
-    f.put('\x55');
-  }
+  tests::flip_bit(rig.file().path(), header.data_offset + end);
   rig.start(1);
   std::mt19937_64 random(42);
   const Rig::Outcome early = rig.gather(2000, DType::kF32, random);

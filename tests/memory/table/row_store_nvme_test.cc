@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "tests/support/faulty_reads.h"
+#include "tests/support/faulty_store.h"
 #include "tests/support/gather_compare.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
@@ -25,19 +25,6 @@ std::unique_ptr<NvmeRowStore> open_store(const TableFile& file, const NvmeOption
   REQUIRE(rows.ok());
   Result<std::unique_ptr<NvmeRowStore>> store =
       make_nvme_row_store(file.header().geometry, std::move(rows).value(), options);
-  REQUIRE(store.ok());
-  return std::move(store).value();
-}
-
-std::unique_ptr<NvmeRowStore> open_faulty(
-    const TableFile& file, const NvmeOptions& options, const tests::Faults& faults) {
-  Result<FileRows> rows = open_file_rows(file, 0, file.header().geometry.rows);
-  REQUIRE(rows.ok());
-  Result<std::unique_ptr<ReadQueue>> queue = make_read_queue(options.backend, options.depth);
-  REQUIRE(queue.ok());
-  Result<std::unique_ptr<NvmeRowStore>> store = make_nvme_row_store_on(
-      std::make_unique<tests::FaultyReads>(std::move(queue).value(), faults),
-      file.header().geometry, std::move(rows).value(), options);
   REQUIRE(store.ok());
   return std::move(store).value();
 }
@@ -193,8 +180,8 @@ TEST_CASE("rows in a bad block fail their tokens and nobody else's", "[row_store
     const TableHeader& h = file->header();
     const int64_t from = h.data_offset + h.values_at + 50 * kBlock;
     const int64_t to = from + 20 * kBlock;
-    const std::unique_ptr<NvmeRowStore> store = open_faulty(
-        *file, {.depth = 32, .cache_bytes = 50000, .staging_bytes = 70000},
+    const std::unique_ptr<NvmeRowStore> store = tests::open_faulty(
+        *file, g, 0, {.depth = 32, .cache_bytes = 50000, .staging_bytes = 70000},
         {.seed = kSeed, .pieces = 0.2, .error = 1., .from = from, .to = to});
     const auto is_bad = [&](int64_t row) {
       const int64_t begin = h.data_offset + h.values_at + row * h.value_stride;
@@ -236,7 +223,7 @@ TEST_CASE("what a failed token gets is no number", "[row_store_nvme]") {
   const TableGeometry g = tests::small_geometry(RowCodec::kF32, 64, 600, kColumns);
   const auto file =
       tests::write_synthetic_table(directory.file("table"), g, RowLayout::kSplit, 1 << 20);
-  const std::unique_ptr<NvmeRowStore> store = open_faulty(*file, {}, {.error = 1.});
+  const std::unique_ptr<NvmeRowStore> store = tests::open_faulty(*file, g, 0, {}, {.error = 1.});
   const tests::GatherCall call{.ids = {0, 100, 200, 300, 400, 500}, .slots = {1}, .out_rows = 2};
   std::vector<float> out(2 * 64 * kColumns, 1.f);
   std::vector<int32_t> failed;
@@ -259,8 +246,8 @@ TEST_CASE("a disk with passing faults loses few tokens and corrupts none", "[row
   const auto file =
       tests::write_synthetic_table(directory.file("table"), g, RowLayout::kInterleaved, 1 << 20);
   const std::unique_ptr<HostRowStore> oracle = tests::make_oracle(g);
-  const std::unique_ptr<NvmeRowStore> store = open_faulty(
-      *file, {.depth = 64, .cache_bytes = 20000},
+  const std::unique_ptr<NvmeRowStore> store = tests::open_faulty(
+      *file, g, 0, {.depth = 64, .cache_bytes = 20000},
       {.seed = kSeed, .pieces = 0.1, .ends = 0.02, .error = 0.03, .delay_us_most = 100});
   int64_t failed = 0;
   for (int round = 0; round < 60; ++round) {

@@ -3,8 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "memory/table/row_store_nvme.h"
-#include "tests/support/faulty_reads.h"
+#include "tests/support/faulty_store.h"
 #include "tests/support/gather_compare.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
@@ -33,16 +32,9 @@ std::unique_ptr<RowStore> host_part(
 
 std::unique_ptr<RowStore> nvme_part(
     const TableFile& file, int64_t first, int64_t end, const tests::Faults& faults) {
-  Result<FileRows> rows = open_file_rows(file, first, end);
-  REQUIRE(rows.ok());
-  Result<std::unique_ptr<ReadQueue>> queue = make_read_queue(IoBackend::kAuto, 32);
-  REQUIRE(queue.ok());
-  Result<std::unique_ptr<NvmeRowStore>> store = make_nvme_row_store_on(
-      std::make_unique<tests::FaultyReads>(std::move(queue).value(), faults),
-      part_geometry(file.header().geometry, first, end), std::move(rows).value(),
-      {.cache_bytes = 100000, .staging_bytes = 200000});
-  REQUIRE(store.ok());
-  return std::move(store).value();
+  return tests::open_faulty(
+      file, part_geometry(file.header().geometry, first, end), first,
+      {.depth = 32, .cache_bytes = 100000, .staging_bytes = 200000}, faults);
 }
 
 std::unique_ptr<RowStore> join(

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/simd_targets.h"
@@ -184,6 +186,80 @@ TEST_CASE("every fp8 code with every scale", "[row_store]") {
   });
 }
 
+// Rows of 256 codes that are no NaN, row r beginning with the code r: every code in every place.
+void fill_with_finite_codes(const OwnedTable& table) {
+  const TableGeometry& g = table.store->geometry();
+  for (int64_t r = 0; r < g.rows; ++r) {
+    for (int64_t i = 0; i < g.row_width; ++i) {
+      const uint8_t code = static_cast<uint8_t>(r + i);
+      table.values[r * g.row_width + i] = (code & 0x7f) == 0x7f ? code - 1 : code;
+    }
+  }
+}
+
+void check_all_rows(HostRowStore& store) {
+  std::vector<int64_t> ids(static_cast<size_t>(store.geometry().rows));
+  std::iota(ids.begin(), ids.end(), 0);
+  const std::vector<int32_t> slots(ids.begin(), ids.end());
+  check_gather<float>(store, ids, slots);
+  check_gather<Bf16>(store, ids, slots);
+}
+
+TEST_CASE("every finite fp8 code in every place with every scale", "[row_store]") {
+  test::on_each_target([](int64_t) {
+    for (const int64_t width : {32, 64, 96, 128, 256, 288, 512}) {
+      CAPTURE(width);
+      const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 1, 256, width));
+      fill_with_finite_codes(table);
+      const int64_t blocks = width / 32;
+      // Blocks that differ, of scales with which all products are normal; then one that is not.
+      for (int64_t i = 0; i < 256 * blocks; ++i) {
+        table.scales[i] = static_cast<uint8_t>(10 + i * 29 % 237);
+      }
+      check_all_rows(*table.store);
+      for (int64_t r = 0; r < 256; ++r) {
+        table.scales[r * blocks + r % blocks] = static_cast<uint8_t>(r);
+      }
+      check_all_rows(*table.store);
+      // One NaN in every row, in another place each time.
+      for (int64_t r = 0; r < 256; ++r) table.values[r * width + r * 37 % width] = 0xff;
+      check_all_rows(*table.store);
+    }
+    // All codes with one scale, for every scale.
+    const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
+    fill_with_finite_codes(table);
+    for (int s = 0; s < 256; ++s) std::memset(table.scales + s * 8, s, 8);
+    check_all_rows(*table.store);
+  });
+}
+
+TEST_CASE("every fp8 code in every place with hard scales of a table", "[row_store]") {
+  constexpr uint32_t kSeed = 5;
+  CAPTURE(kSeed);
+  test::on_each_target([&](int64_t) {
+    std::mt19937 random(kSeed);
+    // Powers of two, products half way between two bf16, the limits, and anything.
+    std::vector<float> scales = {1.f,       1.00390625f, 1.01171875f, 0x1.fffffep-7f, 0x1.fefffep3f,
+                                 0x1.ffp9f, 0x1p-110f,   0x1p-111f,   0x1.8p-118f,    0x1.8p-130f,
+                                 1e-45f,    0x1p110f,    0x1p111f,    0x1.8p119f,     3e38f};
+    for (int i = 0; i < 40; ++i) {
+      scales.push_back(std::ldexp(1.f + static_cast<float>(random() >> 9) * 0x1p-23f, i - 20));
+    }
+    for (const int64_t width : {31, 32, 64, 100, 160, 256}) {
+      TableGeometry geometry = make_geometry(RowCodec::kF8Tensor, 1, 256, width);
+      for (const float scale : scales) {
+        CAPTURE(width, scale);
+        geometry.tensor_scale = scale;
+        const OwnedTable table = make_table(geometry);
+        fill_with_finite_codes(table);
+        check_all_rows(*table.store);
+        for (int64_t r = 0; r < 256; ++r) table.values[r * width + r * 37 % width] = 0x7f;
+        check_all_rows(*table.store);
+      }
+    }
+  });
+}
+
 TEST_CASE("every bf16 and f16 code", "[row_store]") {
   test::on_each_target([](int64_t) {
     for (const RowCodec codec : {RowCodec::kBf16, RowCodec::kF16}) {
@@ -251,6 +327,67 @@ TEST_CASE("a table that cannot be is refused", "[row_store]") {
   REQUIRE_FALSE(odd.ok());
   CHECK(odd.status().code() == Code::kInvalidArgument);
   CHECK_THAT(odd.status().message(), Catch::Contains("48"));
+}
+
+// Takes three tokens at a time and fails those with a negative row.
+class ThreeAtATime : public RowStore {
+ public:
+  explicit ThreeAtATime(TableGeometry geometry) : geometry_(std::move(geometry)) {}
+
+  const TableGeometry& geometry() const override { return geometry_; }
+  std::string placement() const override { return "test"; }
+  std::string version() const override { return "test"; }
+  RowStoreStats stats() const override { return {}; }
+  // Tokens of each call.
+  const std::vector<int64_t>& calls() const { return calls_; }
+
+ private:
+  int64_t most_tokens() const override { return 3; }
+  Status do_gather(
+      const int64_t* row_ids,
+      const int32_t* slots,
+      int64_t tokens,
+      View out,
+      std::vector<int32_t>* failed) override {
+    calls_.push_back(tokens);
+    Status status;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const int64_t row = row_ids[t * geometry_.columns()];
+      if (row < 0) {
+        failed->push_back(static_cast<int32_t>(t));
+        if (status.ok()) status = unavailable("row " + std::to_string(row));
+      }
+      out.row<float>(slots[t])[0] = static_cast<float>(row);
+    }
+    return status;
+  }
+
+  const TableGeometry geometry_;
+  std::vector<int64_t> calls_;
+};
+
+TEST_CASE("tokens are counted over all pieces of a gather", "[row_store]") {
+  ThreeAtATime store(make_geometry(RowCodec::kF32, 2, 100, 4));
+  std::vector<float> values(11 * 8);
+  const View out = make_view(values.data(), DType::kF32, 11, 8);
+  std::vector<int64_t> ids;
+  std::vector<int32_t> slots;
+  for (int32_t t = 0; t < 11; ++t) {
+    const bool bad = t == 4 || t == 5 || t == 9;
+    ids.insert(ids.end(), {bad ? -t : t, 0});
+    slots.push_back(10 - t);
+  }
+  std::vector<int32_t> failed{77};
+  const Status status = store.gather(ids.data(), slots.data(), 11, out, &failed);
+  CHECK(store.calls() == std::vector<int64_t>{3, 3, 3, 2});
+  CHECK(failed == std::vector<int32_t>{77, 4, 5, 9});
+  CHECK(status.code() == Code::kUnavailable);
+  CHECK(status.message() == "row -4");
+  for (size_t t = 0; t < 11; ++t) {
+    CHECK(out.row<float>(slots[t])[0] == static_cast<float>(ids[2 * t]));
+  }
+  CHECK(store.gather(ids.data(), slots.data(), 0, out, &failed).ok());
+  CHECK(store.calls().size() == 4);
 }
 
 }  // namespace

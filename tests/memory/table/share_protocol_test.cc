@@ -3,12 +3,12 @@
 #include <catch2/catch.hpp>
 #include <random>
 
+#include "tests/support/bytes.h"
+
 namespace engram::memory {
 namespace {
 
-std::span<const uint8_t> bytes_of(const std::string& message) {
-  return {reinterpret_cast<const uint8_t*>(message.data()), message.size()};
-}
+using tests::bytes_of;
 
 std::string header_bytes() {
   std::string header(4096, '\0');

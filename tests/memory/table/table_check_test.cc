@@ -5,19 +5,12 @@
 #include <catch2/catch.hpp>
 #include <fstream>
 
+#include "tests/support/bytes.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::memory {
 namespace {
-
-void flip(const std::string& path, int64_t at) {
-  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
-  file.seekg(at);
-  const int byte = file.get();
-  file.seekp(at);
-  file.put(static_cast<char>(byte ^ 4));
-}
 
 TEST_CASE("a check reads everything and names every corrupt extent", "[table_check]") {
   const tests::TempDirectory directory;
@@ -35,7 +28,8 @@ TEST_CASE("a check reads everything and names every corrupt extent", "[table_che
     CHECK(corrupt.value().empty());
     CHECK(bytes == h.data_bytes);
   }
-  for (const int64_t extent : {2, 17, 40}) flip(path, h.data_offset + h.extent_at(extent) + 777);
+  for (const int64_t extent : {2, 17, 40})
+    tests::flip_bit(path, h.data_offset + h.extent_at(extent) + 777);
   const auto corrupt = check_table(*file, {});
   REQUIRE(corrupt.ok());
   REQUIRE(corrupt.value().size() == 3);

@@ -11,17 +11,15 @@
 
 #include "memory/device/system_limits.h"
 #include "memory/table/synthetic_rows.h"
+#include "tests/support/bytes.h"
 #include "tests/support/shared_bytes.h"
+#include "tests/support/synthetic_row.h"
 #include "tests/support/table_daemon.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::memory {
 namespace {
-
-TableWish wish(const std::string& id, const TableGeometry& wanted) {
-  return {id, wanted, {}};
-}
 
 using tests::TableDaemon;
 
@@ -42,24 +40,8 @@ TableDaemonOptions options(const tests::TempDirectory& directory) {
   return o;
 }
 
-// Compares `count` random rows with what the file was made of.
-bool rows_right(const AttachedTable& table, uint32_t seed, int count) {
-  const TableGeometry& g = table.header().geometry;
-  std::mt19937_64 random(seed);
-  const size_t value_bytes = static_cast<size_t>(g.value_bytes());
-  const size_t scale_bytes = static_cast<size_t>(g.scale_bytes());
-  std::vector<uint8_t> values(value_bytes);
-  std::vector<uint8_t> scales(scale_bytes);
-  const RowPlace place = table.place();
-  for (int i = 0; i < count; ++i) {
-    const int64_t row = static_cast<int64_t>(random() % static_cast<uint64_t>(g.rows));
-    make_synthetic_rows(g, row, 1, values.data(), g.value_bytes(), scales.data(), g.scale_bytes());
-    const uint8_t* found = place.values + row * place.value_stride;
-    if (std::memcmp(found, values.data(), value_bytes) != 0) return false;
-    found = place.scales + row * place.scale_stride;
-    if (std::memcmp(found, scales.data(), scale_bytes) != 0) return false;
-  }
-  return true;
+bool rows_right(const AttachedTable& table, uint64_t seed, int count) {
+  return tests::rows_right(table.header().geometry, table.place(), seed, count);
 }
 
 AttachOptions patient() {
@@ -111,7 +93,7 @@ class ClientProcess {
 
  private:
   static int serve(const std::string& socket, const TableGeometry& g, int in, int out) {
-    const auto table = attach_table(socket, wish("", g), patient());
+    const auto table = attach_table(socket, {"", g, {}}, patient());
     if (!table.ok()) {
       std::fprintf(stderr, "client: %s\n", table.status().to_string().c_str());
       return 1;
@@ -136,11 +118,11 @@ TEST_CASE("a million random rows through a daemon are the file's", "[table_daemo
   directory.write("notes.txt", "no table");
   TableDaemon daemon(options(directory));
   REQUIRE(daemon.answers());
-  const auto table = attach_table(daemon.socket(), wish("", g), patient());
+  const auto table = attach_table(daemon.socket(), {"", g, {}}, patient());
   REQUIRE(table.ok());
   CHECK(rows_right(*table.value(), 5, 1000000));
   std::printf("%s\n", table.value()->text().c_str());
-  CHECK(attach_table(daemon.socket(), wish("", geometry(2, 1009)), patient()).ok());
+  CHECK(attach_table(daemon.socket(), {"", geometry(2, 1009), {}}, patient()).ok());
   CHECK(list_shared_tables(daemon.socket()).value().size() == 2);
   CHECK(daemon.stop() == 0);
   CHECK_FALSE(std::filesystem::exists(daemon.socket()));
@@ -162,19 +144,19 @@ TEST_CASE("whoever is killed, the others go on", "[table_daemon]") {
   clients[3]->kill();
   CHECK(clients[0]->right());
   CHECK(clients[2]->right());
-  CHECK(attach_table(daemon.socket(), wish("", g), patient()).ok());
+  CHECK(attach_table(daemon.socket(), {"", g, {}}, patient()).ok());
 
   CHECK(daemon.kill() == -SIGKILL);
   CHECK(clients[0]->right());
   CHECK(clients[2]->right());
   CHECK(
-      attach_table(daemon.socket(), wish("", g), patient()).status().code() == Code::kUnavailable);
+      attach_table(daemon.socket(), {"", g, {}}, patient()).status().code() == Code::kUnavailable);
 
   // The dead daemon's socket is in the way of none.
   CHECK(std::filesystem::exists(daemon.socket()));
   TableDaemon next(options(directory));
   REQUIRE(next.answers());
-  const auto table = attach_table(next.socket(), wish("", g), patient());
+  const auto table = attach_table(next.socket(), {"", g, {}}, patient());
   REQUIRE(table.ok());
   CHECK(rows_right(*table.value(), 9, 10000));
   CHECK(clients[0]->right());
@@ -202,7 +184,7 @@ TEST_CASE("a daemon killed at any step harms no client", "[table_daemon]") {
     // While it lives and after: every answer is the table or an error that says so.
     for (bool gone = false; !gone;) {
       gone = waitpid(killer, nullptr, WNOHANG) == killer;
-      const auto table = attach_table(daemon.socket(), wish("", g), AttachOptions());
+      const auto table = attach_table(daemon.socket(), {"", g, {}}, AttachOptions());
       if (table.ok()) {
         ++attached;
         REQUIRE(rows_right(*table.value(), random(), 500));
@@ -273,10 +255,7 @@ TEST_CASE("what a daemon cannot start with is said", "[table_daemon]") {
   CHECK(run(o).code() == Code::kResourceExhausted);
   CHECK(run(options(directory)).ok());  // told to stop at once
   // A corrupt table is not served.
-  std::fstream file(directory.file("one"), std::ios::in | std::ios::out | std::ios::binary);
-  file.seekp(4096 + 1000);
-  file.put('\x55').put('\x56').put('\x57');
-  file.close();
+  tests::flip_bit(directory.file("one"), 4096 + 1000);
   TableDaemon daemon(options(directory));
   CHECK(daemon.wait() == 1);
 }

@@ -5,20 +5,15 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <random>
 
-#include "memory/table/synthetic_rows.h"
+#include "tests/support/bytes.h"
+#include "tests/support/synthetic_row.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::memory {
 namespace {
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 TEST_CASE("tables of every codec and layout read back row by row", "[table_file]") {
   const tests::TempDirectory directory;
@@ -32,15 +27,9 @@ TEST_CASE("tables of every codec and layout read back row by row", "[table_file]
       CHECK(file->header().id.size() == 16);
       std::vector<uint8_t> values(static_cast<size_t>(g.value_bytes()));
       std::vector<uint8_t> scales(static_cast<size_t>(g.scale_bytes()));
-      std::vector<uint8_t> wanted_values = values;
-      std::vector<uint8_t> wanted_scales = scales;
       for (int64_t row = 0; row < g.rows; ++row) {
-        make_synthetic_rows(
-            g, row, 1, wanted_values.data(), g.value_bytes(), wanted_scales.data(),
-            g.scale_bytes());
         REQUIRE(file->read_row(row, values.data(), scales.data()).ok());
-        REQUIRE(values == wanted_values);
-        REQUIRE(scales == wanted_scales);
+        REQUIRE(tests::SyntheticRow(g, row).equals(values.data(), scales.data()));
       }
       for (const int64_t row : {int64_t{-1}, g.rows, INT64_MAX}) {
         CHECK(file->read_row(row, values.data(), scales.data()).code() == Code::kInvalidArgument);
@@ -87,7 +76,7 @@ TEST_CASE("a truncated or extended table file is refused", "[table_file]") {
   const TableGeometry g = tests::small_geometry(RowCodec::kF8Ue8m0, 64, 700, 4);
   const auto good =
       tests::write_synthetic_table(directory.file("good"), g, RowLayout::kSplit, 4096);
-  const std::string bytes = read_all(directory.file("good"));
+  const std::string bytes = tests::file_bytes(directory.file("good"));
   REQUIRE(static_cast<int64_t>(bytes.size()) == good->header().file_bytes());
   std::vector<size_t> lengths = {0, 1, 7, 8, 4095, 4096, 4097, bytes.size() - 1};
   for (int i = 0; i < 200; ++i) lengths.push_back(random() % bytes.size());
@@ -121,7 +110,7 @@ TEST_CASE("every flipped bit is found, and where it is", "[table_file]") {
   const auto good =
       tests::write_synthetic_table(directory.file("good"), g, RowLayout::kInterleaved, 8192);
   const TableHeader& h = good->header();
-  const std::string bytes = read_all(directory.file("good"));
+  const std::string bytes = tests::file_bytes(directory.file("good"));
   for (int i = 0; i < 1000; ++i) {
     const size_t at = random() % bytes.size();
     const int bit = static_cast<int>(random() % 8);

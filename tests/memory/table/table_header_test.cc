@@ -6,13 +6,10 @@
 #include <random>
 
 #include "memory/base/checksum.h"
+#include "tests/support/bytes.h"
 
 namespace engram::memory {
 namespace {
-
-std::span<const uint8_t> bytes_of(const std::string& text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
 
 TableGeometry geometry(RowCodec codec, int64_t width) {
   TableGeometry g;
@@ -59,7 +56,7 @@ TEST_CASE("headers of every codec and layout survive the file", "[table_header]"
       h.checksums_hash = 0x1234567890abcdef;
       const std::string text = encode(h);
       REQUIRE(text.size() == 4096);
-      const Result<TableHeader> back = decode_table_header(bytes_of(text), "t");
+      const Result<TableHeader> back = decode_table_header(tests::bytes_of(text), "t");
       INFO(back.status().message());
       REQUIRE(back.ok());
       const TableHeader& b = back.value();
@@ -99,7 +96,7 @@ TEST_CASE("the fields of the hash survive the file", "[table_header]") {
   g.fill_id = 248044;
   g.boundary_id = 2;
   const std::string text = encode(plan(g, RowLayout::kSplit));
-  const Result<TableHeader> b = decode_table_header(bytes_of(text), "t");
+  const Result<TableHeader> b = decode_table_header(tests::bytes_of(text), "t");
   INFO(b.status().message());
   REQUIRE(b.ok());
   CHECK(b.value().geometry.mix == Mix::kPolynomial);
@@ -195,22 +192,22 @@ TEST_CASE("a foreign file, another version and a wrong checksum are told apart",
   std::string text = good;
   text[0] = 'X';
   CHECK_THAT(
-      decode_table_header(bytes_of(text), "f").status().message(),
+      decode_table_header(tests::bytes_of(text), "f").status().message(),
       Catch::StartsWith("f: is not a table file"));
-  CHECK(!decode_table_header(bytes_of(good.substr(0, 4095)), "f").ok());
+  CHECK(!decode_table_header(tests::bytes_of(good.substr(0, 4095)), "f").ok());
   text = good;
   text[8] = 2;
   CHECK_THAT(
-      decode_table_header(bytes_of(text), "f").status().message(),
+      decode_table_header(tests::bytes_of(text), "f").status().message(),
       Catch::Contains("f: format version: expected 1, found 2"));
   text = good;
   text[44] = static_cast<char>(text[44] ^ 1);
-  CHECK(decode_table_header(bytes_of(text), "f").status().code() == Code::kDataLoss);
+  CHECK(decode_table_header(tests::bytes_of(text), "f").status().code() == Code::kDataLoss);
   text = good;
   text[4000] = 1;  // reserved
   seal(&text);
   CHECK_THAT(
-      decode_table_header(bytes_of(text), "f").status().message(),
+      decode_table_header(tests::bytes_of(text), "f").status().message(),
       Catch::Contains("contradicts itself"));
 }
 
@@ -237,10 +234,10 @@ TEST_CASE("10,000 corrupt headers are errors or whole headers", "[table_header]"
       if (kind == 2) std::memcpy(text.data() + at / 8 * 8, &word, 8);
     }
     if (text != good) {
-      CHECK(!decode_table_header(bytes_of(text), "f").ok());
+      CHECK(!decode_table_header(tests::bytes_of(text), "f").ok());
     }
     seal(&text);
-    const Result<TableHeader> h = decode_table_header(bytes_of(text), "f");
+    const Result<TableHeader> h = decode_table_header(tests::bytes_of(text), "f");
     if (!h.ok()) {
       ++refused;
       CHECK_THAT(h.status().message(), Catch::StartsWith("f: "));

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "tests/support/aligned_bytes.h"
+#include "tests/support/bytes.h"
 #include "tests/support/faulty_reads.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
@@ -60,14 +61,6 @@ class Table {
            std::all_of(data() + image.size(), end, [](uint8_t b) { return b == 0xEE; });
   }
 
-  void flip_bit(int64_t offset_in_data) const {
-    std::fstream f(path(), std::ios::in | std::ios::out | std::ios::binary);
-    f.seekg(header().data_offset + offset_in_data);
-    const char byte = static_cast<char>(f.get() ^ 16);
-    f.seekp(header().data_offset + offset_in_data);
-    f.put(byte);
-  }
-
  private:
   static constexpr int64_t kGuard = 8192;  // behind the table, never written
 
@@ -81,12 +74,9 @@ LoadOptions with_faults(IoBackend backend, const tests::Faults& faults) {
   auto next = std::make_shared<uint64_t>(0);
   options.make_queue =
       [faults, next](const ReadQueueOptions& wanted) -> Result<std::unique_ptr<ReadQueue>> {
-    Result<std::unique_ptr<ReadQueue>> queue = make_read_queue(wanted);
-    if (!queue.ok()) return queue;
     tests::Faults own = faults;
     own.seed += 1000 * (*next)++;  // each thread has its own bad luck
-    return std::unique_ptr<ReadQueue>(
-        std::make_unique<tests::FaultyReads>(std::move(queue).value(), own));
+    return tests::faulty_queue(wanted, own);
   };
   return options;
 }
@@ -217,7 +207,7 @@ TEST_CASE("a corrupt extent is named with file, number and place", "[table_loade
   for (const IoBackend backend : backends()) {
     Table table;
     const int64_t extent = 5;
-    table.flip_bit(extent * kExtent + 4321);
+    tests::flip_bit(table.path(), table.header().data_offset + extent * kExtent + 4321);
     Result<std::unique_ptr<TableLoad>> load = table.start({.threads = 2, .backend = backend});
     REQUIRE(load.ok());
     const Status status = load.value()->wait();

@@ -5,7 +5,6 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <random>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "memory/table/synthetic_rows.h"
+#include "tests/support/bytes.h"
 #include "tests/support/table_daemon.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
@@ -233,13 +233,7 @@ TEST_CASE("table set: a corrupt extent is found while loading", "[table_set]") {
   const int64_t at =
       tests::write_synthetic_table(path, g, RowLayout::kSplit, 65536)->header().data_offset +
       3 * 65536 + 100;
-  {
-    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(at);
-    const char byte = static_cast<char>(file.get() ^ 0x10);
-    file.seekp(at);
-    file.put(byte);
-  }
+  tests::flip_bit(path, at);
   const Status status = TableSet::open(request_for(g, directory.path())).status();
   CHECK(status.code() == Code::kDataLoss);
   CHECK_THAT(status.message(), Catch::Contains(path) && Catch::Contains("extent 3"));

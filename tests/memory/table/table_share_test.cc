@@ -23,10 +23,6 @@
 namespace engram::memory {
 namespace {
 
-TableWish wish(const std::string& id, const TableGeometry& wanted) {
-  return {id, wanted, {}};
-}
-
 std::string header_of(const TableFile& file) {
   return encode_table_header(file.header()).value();
 }
@@ -103,7 +99,7 @@ TEST_CASE("an attached table has the file's bytes and cannot be written", "[tabl
     server.start();
     for (const std::string& id : {std::string(), table.id()}) {
       Result<std::shared_ptr<AttachedTable>> attached =
-          attach_table(socket, wish(id, table.geometry()), AttachOptions());
+          attach_table(socket, {id, table.geometry(), {}}, AttachOptions());
       REQUIRE(attached.ok());
       const AttachedTable& view = *attached.value();
       CHECK(view.header().id == table.id());
@@ -135,7 +131,7 @@ TEST_CASE("a table that is not the wanted one is refused with both names", "[tab
   }
   server.start();
   const auto attach = [&](const std::string& id, const TableGeometry& wanted) {
-    return attach_table(socket, wish(id, wanted), AttachOptions()).status();
+    return attach_table(socket, {id, wanted, {}}, AttachOptions()).status();
   };
 
   const Status unknown = attach("ffffffffffffffff", geometry(1));
@@ -177,7 +173,7 @@ TEST_CASE("a table that is still loading is waited for, or says how far it is", 
   const int64_t total = table.file->header().data_bytes;
   (*server).set_progress(number, total / 4);
   server.start();
-  const Status loading = attach_table(socket, wish("", geometry(1)), AttachOptions()).status();
+  const Status loading = attach_table(socket, {"", geometry(1), {}}, AttachOptions()).status();
   CHECK(loading.code() == Code::kUnavailable);
   CHECK_THAT(loading.message(), Catch::Contains("25 %"));
 
@@ -190,12 +186,12 @@ TEST_CASE("a table that is still loading is waited for, or says how far it is", 
     seen = done;
     if (++calls == 2) (*server).set_ready(number, &table.memory);
   };
-  CHECK(attach_table(socket, wish("", geometry(1)), patient).ok());
+  CHECK(attach_table(socket, {"", geometry(1), {}}, patient).ok());
   CHECK(calls == 2);
   CHECK(seen == total / 4);
 
   (*server).set_failed(second, data_loss("2: extent 3 is corrupt"));
-  const Status failed = attach_table(socket, wish("", geometry(2)), patient).status();
+  const Status failed = attach_table(socket, {"", geometry(2), {}}, patient).status();
   CHECK(failed.code() == Code::kDataLoss);
   CHECK_THAT(failed.message(), Catch::Contains("extent 3"));
   CHECK(list_shared_tables(socket).value()[1].entry.state == ShareState::kFailed);
@@ -215,7 +211,7 @@ TEST_CASE("copies of several nodes travel together", "[table_share]") {
   Serving server(socket);
   (*server).set_ready(server.add(table), &table.memory);
   server.start();
-  const auto attached = attach_table(socket, wish("", geometry(1)), AttachOptions());
+  const auto attached = attach_table(socket, {"", geometry(1), {}}, AttachOptions());
   REQUIRE(attached.ok());
   CHECK_THAT(attached.value()->text(), Catch::Contains("2 copies"));
   const std::vector<uint8_t> image = tests::synthetic_image(table.file->header());
@@ -225,7 +221,7 @@ TEST_CASE("copies of several nodes travel together", "[table_share]") {
 TEST_CASE("without a daemon there is a reason", "[table_share]") {
   const tests::TempDirectory directory;
   const auto attach = [&](const std::string& socket) {
-    return attach_table(socket, wish("", geometry(1)), AttachOptions()).status();
+    return attach_table(socket, {"", geometry(1), {}}, AttachOptions()).status();
   };
   CHECK(attach(directory.file("none")).code() == Code::kUnavailable);
   directory.write("file", "x");
@@ -281,7 +277,7 @@ TEST_CASE("clients that stall or send junk disturb nobody", "[table_share]") {
   (*server).set_ready(server.add(table), &table.memory);
   server.start();
   const auto works = [&] {
-    return attach_table(socket, wish("", geometry(1)), AttachOptions()).ok();
+    return attach_table(socket, {"", geometry(1), {}}, AttachOptions()).ok();
   };
   REQUIRE(works());
 
@@ -367,7 +363,7 @@ TEST_CASE("a daemon that lies is refused", "[table_share]") {
   REQUIRE(ftruncate(unsealed.number(), mapped) == 0);
   const auto attach = [&](ShareReply reply, std::vector<int> descriptors) {
     const LyingServer server(socket, {{encode_share_reply(reply), std::move(descriptors)}});
-    return attach_table(socket, wish(table.id(), geometry(1)), AttachOptions()).status();
+    return attach_table(socket, {table.id(), geometry(1), {}}, AttachOptions()).status();
   };
   CHECK(attach(honest, {good}).ok());
   const size_t before = open_descriptors();
@@ -397,11 +393,11 @@ TEST_CASE("a daemon that lies is refused", "[table_share]") {
     std::string junk = encode_share_reply(honest);
     for (int j = 0; j < 4; ++j) junk[random() % 12] = static_cast<char>(random());
     const LyingServer server(socket, {{junk, {good}}});
-    CHECK_FALSE(attach_table(socket, wish(table.id(), geometry(1)), AttachOptions()).ok());
+    CHECK_FALSE(attach_table(socket, {table.id(), geometry(1), {}}, AttachOptions()).ok());
   }
   const LyingServer gone(socket, {{"", {}}});
   CHECK(
-      attach_table(socket, wish(table.id(), geometry(1)), AttachOptions()).status().code() ==
+      attach_table(socket, {table.id(), geometry(1), {}}, AttachOptions()).status().code() ==
       Code::kUnavailable);
 }
 
@@ -415,8 +411,8 @@ TEST_CASE("who has attached is counted until it lets go", "[table_share]") {
   const auto attached = [&] { return list_shared_tables(socket).value()[0].entry.attached; };
   CHECK(attached() == 0);
   {
-    const auto one = attach_table(socket, wish("", geometry(1)), AttachOptions());
-    const auto two = attach_table(socket, wish("", geometry(1)), AttachOptions());
+    const auto one = attach_table(socket, {"", geometry(1), {}}, AttachOptions());
+    const auto two = attach_table(socket, {"", geometry(1), {}}, AttachOptions());
     REQUIRE(one.ok());
     REQUIRE(two.ok());
     CHECK(attached() == 2);

@@ -9,19 +9,14 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
-#include <iterator>
 
 #include "memory/table/table_file.h"
+#include "tests/support/bytes.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::memory {
 namespace {
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 std::unique_ptr<TableWriter> make_writer(
     const std::string& path, const TableGeometry& g, RowLayout layout, int64_t extent_bytes) {
@@ -69,7 +64,7 @@ TEST_CASE(
         // Several runs of rows of odd sizes; rows across extents, and gaps between rows.
         const TableGeometry g = tests::small_geometry(codec, 96, 21001, 6);
         tests::write_synthetic_table(directory.file("wanted"), g, layout, extent_bytes);
-        const std::string wanted = read_all(directory.file("wanted"));
+        const std::string wanted = tests::file_bytes(directory.file("wanted"));
         for (const int count : {1, 3}) {
           auto writer = make_writer(directory.file("t"), g, layout, extent_bytes);
           SyntheticProducer producer(g);
@@ -83,7 +78,7 @@ TEST_CASE(
           REQUIRE(stream_rows(&producer, writer.get(), options).ok());
           CHECK(done == writer->header().data_bytes);
           REQUIRE(writer->finish().ok());
-          REQUIRE(read_all(directory.file("t")) == wanted);
+          REQUIRE(tests::file_bytes(directory.file("t")) == wanted);
           std::filesystem::remove(directory.file("t"));
         }
         std::filesystem::remove(directory.file("wanted"));
@@ -122,7 +117,7 @@ TEST_CASE("a stream that failed or was stopped goes on where it was", "[stream]"
   REQUIRE(stream_rows(&rest, writer.get(), threads(2)).ok());
   if (layout == RowLayout::kInterleaved) CHECK(rest.produced < g.rows / 2);
   REQUIRE(writer->finish().ok());
-  CHECK(read_all(directory.file("t")) == read_all(directory.file("wanted")));
+  CHECK(tests::file_bytes(directory.file("t")) == tests::file_bytes(directory.file("wanted")));
 }
 
 // Peak resident memory of a child process, in bytes above what the process starts with.

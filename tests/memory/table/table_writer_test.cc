@@ -10,11 +10,11 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <random>
 #include <thread>
 
 #include "memory/table/table_file.h"
+#include "tests/support/bytes.h"
 #include "tests/support/table_files.h"
 #include "tests/support/temp_directory.h"
 
@@ -22,11 +22,6 @@ namespace engram::memory {
 namespace {
 
 constexpr int64_t kExtent = 65536;
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 TableHeader make_plan(int64_t rows) {
   const TableGeometry g = tests::small_geometry(RowCodec::kF8Ue8m0, 256, rows, 4);
@@ -44,7 +39,7 @@ TableWriterOptions options(const std::string& source) {
 std::string wanted_bytes(const tests::TempDirectory& directory, const TableHeader& plan) {
   tests::write_synthetic_table(
       directory.file("wanted"), plan.geometry, plan.layout, plan.extent_bytes);
-  return read_all(directory.file("wanted"));
+  return tests::file_bytes(directory.file("wanted"));
 }
 
 bool nothing_left_beside(const tests::TempDirectory& directory, const std::string& name) {
@@ -83,7 +78,7 @@ TEST_CASE("extents in any order, aligned or not, direct or not, make the same fi
       const Result<std::string> id = writer.value()->finish();
       INFO(id.status().message());
       REQUIRE(id.ok());
-      CHECK(read_all(path) == wanted);
+      CHECK(tests::file_bytes(path) == wanted);
       CHECK(TableFile::open(path).value()->header().id == id.value());
       CHECK(nothing_left_beside(directory, name));
     }
@@ -110,7 +105,7 @@ TEST_CASE("threads write their extents at the same time", "[writer]") {
   for (std::thread& t : threads) t.join();
   for (const Status& status : statuses) CHECK(status.ok());
   REQUIRE(writer.value()->finish().ok());
-  CHECK(read_all(directory.file("t")) == wanted);
+  CHECK(tests::file_bytes(directory.file("t")) == wanted);
 }
 
 TEST_CASE("an unfinished table goes on with what was committed", "[writer]") {
@@ -141,7 +136,7 @@ TEST_CASE("an unfinished table goes on with what was committed", "[writer]") {
       REQUIRE(writer->write_extent(i, image.data() + plan.extent_at(i)).ok());
     }
     REQUIRE(writer->finish().ok());
-    CHECK(read_all(path) == wanted);
+    CHECK(tests::file_bytes(path) == wanted);
     CHECK(TableWriter::create(path, plan, options("s")).status().code() == Code::kAlreadyExists);
   }
   SECTION("a torn record at the end of the journal is cut off") {
@@ -180,7 +175,7 @@ TEST_CASE("an existing table is replaced only when asked, and in one step", "[wr
   for (int64_t i = 0; i < plan.extents(); ++i) {
     REQUIRE(writer->write_extent(i, image.data() + plan.extent_at(i)).ok());
   }
-  CHECK(read_all(directory.file("t")) == "old");
+  CHECK(tests::file_bytes(directory.file("t")) == "old");
   REQUIRE(writer->finish().ok());
   CHECK(TableFile::open(directory.file("t")).ok());
 }
@@ -241,7 +236,7 @@ TEST_CASE("a full disk is an error that keeps what was written", "[writer]") {
       REQUIRE(writer->write_extent(i, image.data() + plan.extent_at(i)).ok());
     }
     REQUIRE(writer->finish().ok());
-    CHECK(read_all(path) == wanted);
+    CHECK(tests::file_bytes(path) == wanted);
   }
 }
 
@@ -284,7 +279,7 @@ TEST_CASE("kill -9 at random moments, then resume, gives the undisturbed file", 
       const auto file = TableFile::open(path);
       const bool whole = file.ok();
       if (whole) {
-        REQUIRE(read_all(path) == wanted);
+        REQUIRE(tests::file_bytes(path) == wanted);
       } else {
         REQUIRE(file.status().code() == Code::kNotFound);
       }

@@ -21,17 +21,17 @@ struct RowPiece {
   memory::TensorInfo tensor;
 };
 
-struct TableSource {
+struct PublishedTable {
   memory::TableGeometry geometry;  // codec and tensor_scale are those of the stored rows
   std::vector<RowPiece> values;    // ascending, without holes, geometry.rows in all
   std::vector<RowPiece> scales;    // the same; empty for codecs without scales
 };
 
-struct TableSources {
+struct PublishedTables {
   std::string layout;  // "DeepSeek-V4.1"
   memory::TensorFiles files;
-  std::vector<TableSource> tables;  // by layer, ascending
-  TokenMap token_map;               // from raw ids to those that are hashed
+  std::vector<PublishedTable> tables;  // by layer, ascending
+  TokenMap token_map;                  // from raw ids to those that are hashed
 };
 
 // Recognises the layout of the directory: an EngramForCausalLM checkpoint (also Llama and Qwen3
@@ -39,13 +39,21 @@ struct TableSources {
 // constants in the checkpoint are compared with their derivation; a token map that is not stored is
 // derived from tokenizer.json. INVALID_ARGUMENT names file, tensor or field, what was expected and
 // what was found; UNIMPLEMENTED a variant of a layout that is not known; NOT_FOUND missing files.
-memory::Result<TableSources> open_table_sources(const std::string& directory);
+memory::Result<PublishedTables> open_published_tables(const std::string& directory);
 
 // Values, or scales, of the rows [begin, end), as stored: (end - begin) times the geometry's
 // value_bytes() or scale_bytes(). Any number of threads. DATA_LOSS when a file became shorter.
 memory::Status read_values(
-    const TableSources& sources, const TableSource& table, int64_t begin, int64_t end, void* to);
+    const PublishedTables& published,
+    const PublishedTable& table,
+    int64_t begin,
+    int64_t end,
+    void* to);
 memory::Status read_scales(
-    const TableSources& sources, const TableSource& table, int64_t begin, int64_t end, void* to);
+    const PublishedTables& published,
+    const PublishedTable& table,
+    int64_t begin,
+    int64_t end,
+    void* to);
 
 }  // namespace engram::engine

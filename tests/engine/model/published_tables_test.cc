@@ -1,5 +1,5 @@
 // The tables of every published layout are found, checked and read row by row.
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -10,6 +10,7 @@
 
 #include "engine/model/hash_constants.h"
 #include "memory/base/sha256.h"
+#include "tests/support/bytes.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/temp_directory.h"
@@ -21,17 +22,17 @@ using memory::RowCodec;
 using nlohmann::json;
 
 // Ranges that begin and end anywhere give what the whole gives.
-std::string read_all(const TableSources& sources, const TableSource& table, bool scales) {
+std::string read_all(const PublishedTables& published, const PublishedTable& table, bool scales) {
   const memory::TableGeometry& g = table.geometry;
   const int64_t row_bytes = scales ? g.scale_bytes() : g.value_bytes();
   const auto read = scales ? read_scales : read_values;
   std::string whole(static_cast<size_t>(g.rows * row_bytes), '\0');
-  REQUIRE(read(sources, table, 0, g.rows, whole.data()).ok());
+  REQUIRE(read(published, table, 0, g.rows, whole.data()).ok());
   for (const int64_t step : {int64_t{1}, int64_t{7}, g.rows / 3 + 1}) {
     std::string parts(whole.size(), '\0');
     for (int64_t row = 0; row < g.rows; row += step) {
       const int64_t end = std::min(g.rows, row + step);
-      REQUIRE(read(sources, table, row, end, parts.data() + row * row_bytes).ok());
+      REQUIRE(read(published, table, row, end, parts.data() + row * row_bytes).ok());
     }
     CHECK(parts == whole);
   }
@@ -46,7 +47,7 @@ std::string tensor_bytes(const memory::TensorFiles& files, const std::string& na
   return bytes;
 }
 
-TEST_CASE("tables of an EngramForCausalLM checkpoint are found", "[table_source]") {
+TEST_CASE("tables of an EngramForCausalLM checkpoint are found", "[published_tables]") {
   struct Case {
     const char* name;
     RowCodec codec;
@@ -58,22 +59,22 @@ TEST_CASE("tables of an EngramForCausalLM checkpoint are found", "[table_source]
   };
   for (const Case& c : cases) {
     CAPTURE(c.name);
-    const auto opened = open_table_sources(tests::checkpoint_directory(c.name));
+    const auto opened = open_published_tables(tests::checkpoint_directory(c.name));
     REQUIRE(opened.status().message() == "");
-    const TableSources& sources = opened.value();
-    CHECK(sources.layout == "EngramForCausalLM");
-    CHECK_FALSE(sources.token_map.canonical.empty());
-    CHECK_FALSE(sources.tables.empty());
-    for (const TableSource& table : sources.tables) {
+    const PublishedTables& published = opened.value();
+    CHECK(published.layout == "EngramForCausalLM");
+    CHECK_FALSE(published.token_map.canonical.empty());
+    CHECK_FALSE(published.tables.empty());
+    for (const PublishedTable& table : published.tables) {
       CHECK(table.geometry.codec == c.codec);
-      CHECK(table.geometry.fill_id == sources.token_map.pad);
+      CHECK(table.geometry.fill_id == published.token_map.pad);
       const std::string name = engram_prefix(table.geometry.layer) + "embedding.";
-      CHECK(read_all(sources, table, false) == tensor_bytes(sources.files, name + "weight"));
+      CHECK(read_all(published, table, false) == tensor_bytes(published.files, name + "weight"));
       if (c.codec != RowCodec::kF8Ue8m0) {
         CHECK(table.scales.empty());
         continue;
       }
-      CHECK(read_all(sources, table, true) == tensor_bytes(sources.files, name + "scale"));
+      CHECK(read_all(published, table, true) == tensor_bytes(published.files, name + "scale"));
     }
   }
 }
@@ -88,7 +89,7 @@ std::string hex_sha256(const std::string& bytes) {
 }
 
 // What make_table_checkpoints.py says of a table.
-void check_table(const TableSources& sources, const TableSource& table, const json& all) {
+void check_table(const PublishedTables& published, const PublishedTable& table, const json& all) {
   const memory::TableGeometry& g = table.geometry;
   const auto expected = std::find_if(
       all["tables"].begin(), all["tables"].end(),
@@ -101,15 +102,15 @@ void check_table(const TableSources& sources, const TableSource& table, const js
   CHECK(json(g.moduli) == t["moduli"]);
   CHECK(json(g.multipliers) == t["multipliers"]);
   CHECK(g.tensor_scale == t.value("tensor_scale", 1.f));
-  CHECK(hex_sha256(read_all(sources, table, false)) == t["values_sha256"]);
+  CHECK(hex_sha256(read_all(published, table, false)) == t["values_sha256"]);
   if (t["scales_sha256"].is_null()) {
     CHECK(table.scales.empty());
   } else {
-    CHECK(hex_sha256(read_all(sources, table, true)) == t["scales_sha256"]);
+    CHECK(hex_sha256(read_all(published, table, true)) == t["scales_sha256"]);
   }
   const std::vector<int32_t> raw = all["ids"];
   std::vector<int32_t> ids;
-  for (const int32_t id : raw) ids.push_back(sources.token_map.of(id));
+  for (const int32_t id : raw) ids.push_back(published.token_map.of(id));
   CHECK(json(ids) == all["hashed_ids"]);
   const size_t columns = g.moduli.size();
   std::vector<int64_t> rows(ids.size() * columns);
@@ -123,27 +124,28 @@ void check_table(const TableSources& sources, const TableSource& table, const js
   }
 }
 
-TEST_CASE("tables of the published layouts are found, with their hashes", "[table_source]") {
+TEST_CASE("tables of the published layouts are found, with their hashes", "[published_tables]") {
   for (const char* name :
        {"layout-engram-moe", "layout-v41", "layout-v41-flat", "layout-qwen", "layout-qwen-fp8",
         "layout-longcat", "layout-longcat-f32", "layout-peft", "layout-peft-raw"}) {
     CAPTURE(name);
     const std::string directory = tests::checkpoint_directory(name);
     const json expected = json::parse(tests::file_bytes(directory + "/expected.json"));
-    const auto opened = open_table_sources(directory);
+    const auto opened = open_published_tables(directory);
     REQUIRE(opened.status().message() == "");
-    const TableSources& sources = opened.value();
-    CHECK(sources.layout == expected["layout"]);
-    REQUIRE(sources.tables.size() == expected["tables"].size());
-    for (size_t i = 0; i < sources.tables.size(); ++i) {
-      CHECK((i == 0 || sources.tables[i - 1].geometry.layer < sources.tables[i].geometry.layer));
-      check_table(sources, sources.tables[i], expected);
+    const PublishedTables& published = opened.value();
+    CHECK(published.layout == expected["layout"]);
+    REQUIRE(published.tables.size() == expected["tables"].size());
+    for (size_t i = 0; i < published.tables.size(); ++i) {
+      CHECK(
+          (i == 0 || published.tables[i - 1].geometry.layer < published.tables[i].geometry.layer));
+      check_table(published, published.tables[i], expected);
     }
   }
 }
 
-TEST_CASE("a dead token of DeepSeek-V4.1 reads as pads", "[table_source]") {
-  const auto opened = open_table_sources(tests::checkpoint_directory("layout-v41"));
+TEST_CASE("a dead token of DeepSeek-V4.1 reads as pads", "[published_tables]") {
+  const auto opened = open_published_tables(tests::checkpoint_directory("layout-v41"));
   REQUIRE(opened.ok());
   const memory::TableGeometry& g = opened.value().tables[0].geometry;
   CHECK(g.boundary == memory::Boundary::kDeadLatch);
@@ -155,46 +157,46 @@ TEST_CASE("a dead token of DeepSeek-V4.1 reads as pads", "[table_source]") {
   CHECK(dead == start);
 }
 
-TEST_CASE("an adapter without its tokenizer says what is needed", "[table_source]") {
+TEST_CASE("an adapter without its tokenizer says what is needed", "[published_tables]") {
   const tests::TempDirectory directory;
   const std::string source = tests::checkpoint_directory("layout-peft");
   std::filesystem::copy(source + "/config.json", directory.file("config.json"));
-  const auto opened = open_table_sources(directory.path());
+  const auto opened = open_published_tables(directory.path());
   CHECK(opened.status().code() == memory::Code::kNotFound);
   CHECK_THAT(opened.status().message(), Catch::Contains("copy it from the base model"));
 }
 
-TEST_CASE("directories of no known layout are refused", "[table_source]") {
+TEST_CASE("directories of no known layout are refused", "[published_tables]") {
   const tests::TempDirectory directory;
-  CHECK(open_table_sources(directory.path()).status().code() == memory::Code::kNotFound);
+  CHECK(open_published_tables(directory.path()).status().code() == memory::Code::kNotFound);
   directory.write("config.json", "[]");
   CHECK_THAT(
-      open_table_sources(directory.path()).status().message(),
+      open_published_tables(directory.path()).status().message(),
       Catch::Contains("expected an object"));
   directory.write("config.json", "{\"architectures\": [\"LlamaForCausalLM\"]}");
   CHECK_THAT(
-      open_table_sources(directory.path()).status().message(),
+      open_published_tables(directory.path()).status().message(),
       Catch::Contains("no layout known here (engram-peft, Qwen4-Exp, LongCat-Flash"));
 }
 
-TEST_CASE("a shard that is not there is named", "[table_source]") {
+TEST_CASE("a shard that is not there is named", "[published_tables]") {
   const tests::TempDirectory directory;
   const std::string copy = directory.file("copy");
   std::filesystem::copy(tests::checkpoint_directory("layout-qwen"), copy);
   std::filesystem::remove(copy + "/model-00002-of-00003.safetensors");
-  const auto opened = open_table_sources(copy);
+  const auto opened = open_published_tables(copy);
   CHECK(opened.status().code() == memory::Code::kNotFound);
   CHECK_THAT(opened.status().message(), Catch::Contains("model-00002-of-00003.safetensors"));
 }
 
-TEST_CASE("a file that becomes shorter is data loss", "[table_source]") {
+TEST_CASE("a file that becomes shorter is data loss", "[published_tables]") {
   const tests::TempDirectory directory;
   const std::string copy = directory.file("copy");
   std::filesystem::copy(tests::checkpoint_directory("layout-longcat"), copy);
-  const auto opened = open_table_sources(copy);
+  const auto opened = open_published_tables(copy);
   REQUIRE(opened.ok());
   std::filesystem::resize_file(copy + "/model.safetensors", 3000);
-  const TableSource& table = opened.value().tables[0];
+  const PublishedTable& table = opened.value().tables[0];
   std::string bytes(static_cast<size_t>(table.geometry.rows * table.geometry.value_bytes()), '\0');
   const memory::Status status =
       read_values(opened.value(), table, 0, table.geometry.rows, bytes.data());

@@ -1,12 +1,12 @@
 // LongCat-Flash checkpoints with changes, opened for conversion.
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 namespace {
 
-using engram::tests::SourceToFuzz;
+using engram::tests::CheckpointToFuzz;
 
-SourceToFuzz make_base() {
-  SourceToFuzz base;
+CheckpointToFuzz make_base() {
+  CheckpointToFuzz base;
   base.config = {{"vocab_size", 10},      {"hidden_size", 16},  {"eos_token_id", 2},
                  {"emb_neighbor_num", 3}, {"emb_split_num", 2}, {"ngram_vocab_size_ratio", 2}};
   for (int i = 0; i < 4; ++i) {
@@ -19,6 +19,6 @@ SourceToFuzz make_base() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const SourceToFuzz base = engram::tests::checked_base(make_base());
-  return engram::tests::fuzz_table_source(base, data, size);
+  static const CheckpointToFuzz base = engram::tests::checked_base(make_base());
+  return engram::tests::fuzz_layout(base, data, size);
 }

@@ -1,6 +1,6 @@
 // Checkpoints with n-gram tables, changed by the fuzzer's input in a few places: fields of the
-// configuration, and name, dtype, shape or bytes of tensors. What opens as table sources must hash
-// every id to a row of its table, and have every byte of every row.
+// configuration, and name, dtype, shape or bytes of tensors. What opens must hash every id to a row
+// of its table, and have every byte of every row.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "engine/model/canonical_ids.h"
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 #include "tests/support/edited_checkpoint.h"
 
 namespace engram::tests {
 
-struct SourceToFuzz {
+struct CheckpointToFuzz {
   nlohmann::json config;
   std::map<std::string, StoredTensor> tensors;
   std::string tensor_file = "model.safetensors";
@@ -29,8 +29,8 @@ StoredTensor row_tensor(const char* dtype, int64_t rows, int64_t width, int64_t 
 engine::CanonicalIds fuzz_canonical_ids();
 
 // The same, once it has been opened as it is, which must succeed.
-SourceToFuzz checked_base(SourceToFuzz base);
+CheckpointToFuzz checked_base(CheckpointToFuzz base);
 
-int fuzz_table_source(const SourceToFuzz& base, const uint8_t* data, size_t size);
+int fuzz_layout(const CheckpointToFuzz& base, const uint8_t* data, size_t size);
 
 }  // namespace engram::tests

@@ -1,4 +1,4 @@
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 
 #include <algorithm>
 #include <array>
@@ -23,7 +23,7 @@ constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr std::array kLayouts = {
     &kPeftLayout, &kPleLayout, &kLongcatLayout, &kV41Layout, &kEngramLayout};
 
-Result<SourceConfig> read_config(const std::string& directory) {
+Result<PublishedConfig> read_config(const std::string& directory) {
   const std::string file = directory + "/config.json";
   const Result<std::string> text = memory::read_text_file(file, kMaxConfigBytes);
   if (!text.ok()) return text.status();
@@ -33,7 +33,7 @@ Result<SourceConfig> read_config(const std::string& directory) {
     return memory::invalid_argument(
         file + ": is " + memory::json_excerpt(root.value()) + ", expected an object");
   }
-  return SourceConfig{directory, file + ": ", std::move(root).value()};
+  return PublishedConfig{directory, file + ": ", std::move(root).value()};
 }
 
 Status read_rows(
@@ -62,12 +62,12 @@ Status read_rows(
 
 }  // namespace
 
-const json& SourceConfig::text() const {
+const json& PublishedConfig::text() const {
   const auto nested = root.find("text_config");
   return nested != root.end() && nested->is_object() ? *nested : root;
 }
 
-JsonFields SourceConfig::text_fields() const {
+JsonFields PublishedConfig::text_fields() const {
   const json& object = text();
   return JsonFields(object, &object == &root ? file : file + "text_config.");
 }
@@ -77,18 +77,18 @@ Status add_whole_table(
     const std::string& weight,
     const std::string& scale,
     TableGeometry geometry,
-    TableSources* sources) {
+    PublishedTables* published) {
   ENGRAM_RETURN_IF_ERROR(check_stored_table(files, weight, scale, &geometry));
-  TableSource table;
+  PublishedTable table;
   table.values.push_back({0, geometry.rows, *files.find(weight)});
   if (geometry.scale_bytes() > 0) table.scales.push_back({0, geometry.rows, *files.find(scale)});
   table.geometry = std::move(geometry);
-  sources->tables.push_back(std::move(table));
+  published->tables.push_back(std::move(table));
   return {};
 }
 
 Result<TokenMap> derive_token_map(
-    const SourceConfig& config, const char* field, int64_t expected, int64_t pad) {
+    const PublishedConfig& config, const char* field, int64_t expected, int64_t pad) {
   const Result<std::unique_ptr<Tokenizer>> tokenizer = load_tokenizer(config.directory);
   if (!tokenizer.ok()) return tokenizer.status();
   CanonicalIds ids = derive_canonical_ids(*tokenizer.value());
@@ -109,8 +109,8 @@ Result<TokenMap> derive_token_map(
   return map;
 }
 
-Result<TableSources> open_table_sources(const std::string& directory) {
-  const Result<SourceConfig> config = read_config(directory);
+Result<PublishedTables> open_published_tables(const std::string& directory) {
+  const Result<PublishedConfig> config = read_config(directory);
   if (!config.ok()) return config.status();
   const auto layout = std::ranges::find_if(
       kLayouts, [&](const TableLayout* known) { return known->matches(config.value()); });
@@ -121,29 +121,37 @@ Result<TableSources> open_table_sources(const std::string& directory) {
     return memory::invalid_argument(
         directory + ": holds n-gram tables of no layout known here (" + names + ")");
   }
-  Result<TableSources> sources = (*layout)->read(config.value());
-  if (!sources.ok()) return sources.status();
-  std::vector<TableSource>& tables = sources.value().tables;
-  for (const TableSource& table : tables) {
+  Result<PublishedTables> published = (*layout)->read(config.value());
+  if (!published.ok()) return published.status();
+  std::vector<PublishedTable>& tables = published.value().tables;
+  for (const PublishedTable& table : tables) {
     const Status status = check_geometry(table.geometry);
     if (!status.ok()) return memory::invalid_argument(directory + ": " + status.message());
   }
-  std::ranges::sort(tables, {}, [](const TableSource& table) { return table.geometry.layer; });
-  sources.value().layout = (*layout)->name;
-  return sources;
+  std::ranges::sort(tables, {}, [](const PublishedTable& table) { return table.geometry.layer; });
+  published.value().layout = (*layout)->name;
+  return published;
 }
 
 Status read_values(
-    const TableSources& sources, const TableSource& table, int64_t begin, int64_t end, void* to) {
+    const PublishedTables& published,
+    const PublishedTable& table,
+    int64_t begin,
+    int64_t end,
+    void* to) {
   return read_rows(
-      sources.files, table.values, begin, end, table.geometry.value_bytes(),
+      published.files, table.values, begin, end, table.geometry.value_bytes(),
       static_cast<uint8_t*>(to));
 }
 
 Status read_scales(
-    const TableSources& sources, const TableSource& table, int64_t begin, int64_t end, void* to) {
+    const PublishedTables& published,
+    const PublishedTable& table,
+    int64_t begin,
+    int64_t end,
+    void* to) {
   return read_rows(
-      sources.files, table.scales, begin, end, table.geometry.scale_bytes(),
+      published.files, table.scales, begin, end, table.geometry.scale_bytes(),
       static_cast<uint8_t*>(to));
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/table_source.h"
+#include "engine/model/published_tables.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/temp_directory.h"
@@ -55,7 +55,7 @@ void check_broken(const Broken& b) {
   }
   directory.write("config.json", edited.config.dump());
   directory.write(tensor_file_of(source), tests::safetensors_bytes(edited.tensors));
-  const auto opened = open_table_sources(directory.path());
+  const auto opened = open_published_tables(directory.path());
   REQUIRE_FALSE(opened.ok());
   CHECK(opened.status().code() == b.code);
   for (const std::string& word : b.words) {
@@ -65,7 +65,7 @@ void check_broken(const Broken& b) {
 
 constexpr const char* kQwen = "model.language_model.layers.1.ple.ple_embedding.";
 
-TEST_CASE("broken DeepSeek-V4.1 checkpoints are refused by name", "[table_source]") {
+TEST_CASE("broken DeepSeek-V4.1 checkpoints are refused by name", "[published_tables]") {
   const std::string weight = "layers.1.engram.embed.weight";
   const std::string scale = "layers.1.engram.embed.scale";
   const auto without = [](const std::string& name) {
@@ -128,7 +128,7 @@ TEST_CASE("broken DeepSeek-V4.1 checkpoints are refused by name", "[table_source
   for (const Broken& b : cases) check_broken(b);
 }
 
-TEST_CASE("broken Qwen4-Exp checkpoints are refused by name", "[table_source]") {
+TEST_CASE("broken Qwen4-Exp checkpoints are refused by name", "[published_tables]") {
   const std::string p = kQwen;
   const auto shard = [&](int i) {
     return p + "ngram_embedding.shard_" + std::to_string(i) + ".weight";
@@ -229,7 +229,7 @@ TEST_CASE("broken Qwen4-Exp checkpoints are refused by name", "[table_source]") 
   for (const Broken& b : cases) check_broken(b);
 }
 
-TEST_CASE("broken LongCat-Flash checkpoints are refused by name", "[table_source]") {
+TEST_CASE("broken LongCat-Flash checkpoints are refused by name", "[published_tables]") {
   const std::string third = "model.ngram_embeddings.embedders.3.weight";
   const Broken cases[] = {
       {"layout-longcat",
@@ -265,7 +265,7 @@ TEST_CASE("broken LongCat-Flash checkpoints are refused by name", "[table_source
   for (const Broken& b : cases) check_broken(b);
 }
 
-TEST_CASE("broken engram-peft adapters are refused by name", "[table_source]") {
+TEST_CASE("broken engram-peft adapters are refused by name", "[published_tables]") {
   const std::string weight = "1.multi_head_embedding.embedding.weight";
   const std::string offsets = "1.multi_head_embedding.offsets";
   const Broken cases[] = {

@@ -1,12 +1,12 @@
 // DeepSeek-V4.1 checkpoints with changes, opened for conversion.
 #include "engine/model/hash_families.h"
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 namespace {
 
-using engram::tests::SourceToFuzz;
+using engram::tests::CheckpointToFuzz;
 
-SourceToFuzz make_base() {
+CheckpointToFuzz make_base() {
   engram::engine::EngramConfig c;
   c.layer_ids = {1, 2};
   c.max_ngram_size = 4;
@@ -14,7 +14,7 @@ SourceToFuzz make_base() {
   c.n_heads = 2;
   c.head_dim = 32;
   c.compressed_vocab_size = engram::tests::fuzz_canonical_ids().count;
-  SourceToFuzz base;
+  CheckpointToFuzz base;
   std::vector<int64_t> rows;
   for (const auto& g : derive_v41_geometries(c, 0)) {
     const std::string p = "layers." + std::to_string(g.layer) + ".engram.embed.";
@@ -33,6 +33,6 @@ SourceToFuzz make_base() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const SourceToFuzz base = engram::tests::checked_base(make_base());
-  return engram::tests::fuzz_table_source(base, data, size);
+  static const CheckpointToFuzz base = engram::tests::checked_base(make_base());
+  return engram::tests::fuzz_layout(base, data, size);
 }

@@ -1,4 +1,4 @@
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 #include <fuzzer/FuzzedDataProvider.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 namespace engram::tests {
 namespace {
 
-using engine::TableSource;
-using engine::TableSources;
+using engine::PublishedTable;
+using engine::PublishedTables;
 using nlohmann::json;
 
 // Six tokens, of which "a", "A" and "Á" are one canonical id, and an added one.
@@ -28,7 +28,7 @@ struct Directory {
   std::string path;
 
   Directory() {
-    char pattern[] = "/tmp/table_source_fuzz_XXXXXX";
+    char pattern[] = "/tmp/layout_fuzz_XXXXXX";
     path = ::mkdtemp(pattern);
     write("tokenizer.json", std::string(kTokenizer));
   }
@@ -113,18 +113,18 @@ void change_tensors(FuzzedDataProvider* in, std::map<std::string, StoredTensor>*
   }
 }
 
-void check_rows(const TableSources& sources, const TableSource& table) {
+void check_rows(const PublishedTables& published, const PublishedTable& table) {
   const memory::TableGeometry& g = table.geometry;
   ENGRAM_CHECK(memory::check_geometry(g).ok());
   std::vector<char> bytes(static_cast<size_t>(g.rows * g.value_bytes()));
-  ENGRAM_CHECK(engine::read_values(sources, table, 0, g.rows, bytes.data()).ok());
+  ENGRAM_CHECK(engine::read_values(published, table, 0, g.rows, bytes.data()).ok());
   ENGRAM_CHECK(table.scales.empty() == (g.scale_bytes() == 0));
   if (!table.scales.empty()) {
     bytes.resize(static_cast<size_t>(g.rows * g.scale_bytes()));
-    ENGRAM_CHECK(engine::read_scales(sources, table, 0, g.rows, bytes.data()).ok());
+    ENGRAM_CHECK(engine::read_scales(published, table, 0, g.rows, bytes.data()).ok());
   }
   std::vector<int32_t> ids;
-  for (int32_t raw = 0; raw < 40; ++raw) ids.push_back(sources.token_map.of(raw));
+  for (int32_t raw = 0; raw < 40; ++raw) ids.push_back(published.token_map.of(raw));
   std::vector<int64_t> rows(ids.size() * g.moduli.size());
   engine::hash_rows(g, ids, 0, static_cast<int64_t>(ids.size()), rows.data());
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -135,23 +135,23 @@ void check_rows(const TableSources& sources, const TableSource& table) {
 }
 
 // Whether it opens; what opens is checked.
-bool open_source(const SourceToFuzz& source) {
+bool open_checkpoint(const CheckpointToFuzz& changed) {
   directory().write(
-      "config.json", source.config.dump(-1, ' ', true, json::error_handler_t::replace));
-  directory().write(source.tensor_file, safetensors_bytes(source.tensors));
-  const auto sources = engine::open_table_sources(directory().path);
-  if (!sources.ok()) {
-    ENGRAM_CHECK(!sources.status().message().empty());
+      "config.json", changed.config.dump(-1, ' ', true, json::error_handler_t::replace));
+  directory().write(changed.tensor_file, safetensors_bytes(changed.tensors));
+  const auto published = engine::open_published_tables(directory().path);
+  if (!published.ok()) {
+    ENGRAM_CHECK(!published.status().message().empty());
     return false;
   }
-  for (const TableSource& table : sources.value().tables) check_rows(sources.value(), table);
+  for (const PublishedTable& table : published.value().tables) check_rows(published.value(), table);
   return true;
 }
 
 }  // namespace
 
-SourceToFuzz checked_base(SourceToFuzz base) {
-  ENGRAM_CHECK(open_source(base));
+CheckpointToFuzz checked_base(CheckpointToFuzz base) {
+  ENGRAM_CHECK(open_checkpoint(base));
   return base;
 }
 
@@ -171,9 +171,9 @@ engine::CanonicalIds fuzz_canonical_ids() {
   return engine::derive_canonical_ids(*tokenizer.value());
 }
 
-int fuzz_table_source(const SourceToFuzz& base, const uint8_t* data, size_t size) {
+int fuzz_layout(const CheckpointToFuzz& base, const uint8_t* data, size_t size) {
   FuzzedDataProvider in(data, size);
-  SourceToFuzz changed = base;
+  CheckpointToFuzz changed = base;
   change_config(&in, &changed.config);
   change_tensors(&in, &changed.tensors);
   // A name that is not UTF-8 cannot be written into a header.
@@ -182,7 +182,7 @@ int fuzz_table_source(const SourceToFuzz& base, const uint8_t* data, size_t size
       if (static_cast<unsigned char>(c) >= 0x80) return 0;
     }
   }
-  open_source(changed);
+  open_checkpoint(changed);
   return 0;
 }
 

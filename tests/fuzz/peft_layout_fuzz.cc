@@ -1,12 +1,12 @@
 // engram-peft adapters with changes, opened for conversion.
 #include "engine/model/hash_families.h"
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 namespace {
 
-using engram::tests::SourceToFuzz;
+using engram::tests::CheckpointToFuzz;
 
-SourceToFuzz make_base(bool compress) {
+CheckpointToFuzz make_base(bool compress) {
   engram::engine::PeftHash hash;
   hash.layers = {0, 2};
   hash.orders = {2, 4};
@@ -14,7 +14,7 @@ SourceToFuzz make_base(bool compress) {
   hash.heads = 2;
   hash.ids = compress ? engram::tests::fuzz_canonical_ids().count : 6;
   hash.row_width = 4;
-  SourceToFuzz base;
+  CheckpointToFuzz base;
   base.tensor_file = "engram_adapters.safetensors";
   base.config = {
       {"target_layers", {0, 2}},
@@ -37,9 +37,9 @@ SourceToFuzz make_base(bool compress) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const SourceToFuzz mapped = engram::tests::checked_base(make_base(true));
-  static const SourceToFuzz raw = engram::tests::checked_base(make_base(false));
+  static const CheckpointToFuzz mapped = engram::tests::checked_base(make_base(true));
+  static const CheckpointToFuzz raw = engram::tests::checked_base(make_base(false));
   // Raw ids mostly, as reading tokenizer.json takes most of the time.
   const bool compress = size > 0 && data[0] % 8 == 0;
-  return engram::tests::fuzz_table_source(compress ? mapped : raw, data, size);
+  return engram::tests::fuzz_layout(compress ? mapped : raw, data, size);
 }

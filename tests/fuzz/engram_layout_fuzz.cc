@@ -1,20 +1,20 @@
 // EngramForCausalLM checkpoints with changes, opened for conversion.
 #include "engine/model/hash_constants.h"
 #include "engine/model/hash_families.h"
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 namespace {
 
-using engram::tests::SourceToFuzz;
+using engram::tests::CheckpointToFuzz;
 
-SourceToFuzz make_base() {
+CheckpointToFuzz make_base() {
   engram::engine::EngramConfig c;
   c.layer_ids = {1, 3};
   c.vocab_size = {20, 30};
   c.n_heads = 2;
   c.head_dim = 32;
   c.compressed_vocab_size = engram::tests::fuzz_canonical_ids().count;
-  SourceToFuzz base;
+  CheckpointToFuzz base;
   base.config = {
       {"num_hidden_layers", 4},     {"vocab_size", 8},
       {"engram_layer_ids", {1, 3}}, {"engram_vocab_size", {20, 30}},
@@ -38,6 +38,6 @@ SourceToFuzz make_base() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const SourceToFuzz base = engram::tests::checked_base(make_base());
-  return engram::tests::fuzz_table_source(base, data, size);
+  static const CheckpointToFuzz base = engram::tests::checked_base(make_base());
+  return engram::tests::fuzz_layout(base, data, size);
 }

@@ -1,12 +1,12 @@
 // Qwen4-Exp checkpoints with changes, opened for conversion.
 #include "engine/model/hash_families.h"
-#include "tests/fuzz/source_fuzzing.h"
+#include "tests/fuzz/layout_fuzzing.h"
 
 namespace {
 
-using engram::tests::SourceToFuzz;
+using engram::tests::CheckpointToFuzz;
 
-SourceToFuzz make_base() {
+CheckpointToFuzz make_base() {
   engram::engine::PleHash hash;
   hash.layers = {1};
   hash.vocab_size = 50;
@@ -16,7 +16,7 @@ SourceToFuzz make_base() {
   hash.eos = 7;
   hash.row_width = 4;
   const auto g = derive_ple_geometries(hash)[0];
-  SourceToFuzz base;
+  CheckpointToFuzz base;
   const std::string p = "model.language_model.layers.1.ple.ple_embedding.";
   base.tensors[p + "layer_multipliers"] = engram::tests::i64_tensor(g.multipliers);
   base.tensors[p + "ngram_heads_vocab_sizes"] = engram::tests::i64_tensor(g.moduli);
@@ -43,6 +43,6 @@ SourceToFuzz make_base() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  static const SourceToFuzz base = engram::tests::checked_base(make_base());
-  return engram::tests::fuzz_table_source(base, data, size);
+  static const CheckpointToFuzz base = engram::tests::checked_base(make_base());
+  return engram::tests::fuzz_layout(base, data, size);
 }
