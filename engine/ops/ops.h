@@ -300,7 +300,8 @@ struct OpsLimits {
 
 // The CPU backend. RESOURCE_EXHAUSTED when scratch memory cannot be had.
 memory::Result<std::unique_ptr<Ops>> make_cpu_ops(memory::Device& device, const OpsLimits& limits);
-// The CUDA backend, of a CUDA device; in builds WITH_CUDA. RESOURCE_EXHAUSTED as above.
+// The CUDA backend, of a CUDA device; in builds WITH_CUDA. RESOURCE_EXHAUSTED as above,
+// FAILED_PRECONDITION without the libraries of CUDA.
 memory::Result<std::unique_ptr<Ops>> make_cuda_ops(memory::Device& device, const OpsLimits& limits);
 
 }  // namespace engram::engine

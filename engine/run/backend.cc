@@ -11,7 +11,6 @@ namespace {
 using memory::Result;
 
 #ifdef ENGRAM_WITH_CUDA
-constexpr bool kHasCuda = true;
 constexpr memory::EnqueueDecode kDecodeRows = memory::enqueue_decode_rows;
 Result<std::unique_ptr<memory::Device>> make_gpu() {
   return memory::make_cuda_device(0);
@@ -20,7 +19,6 @@ Result<std::unique_ptr<Ops>> make_gpu_ops(memory::Device& device, const OpsLimit
   return make_cuda_ops(device, limits);
 }
 #else
-constexpr bool kHasCuda = false;
 constexpr memory::EnqueueDecode kDecodeRows = nullptr;
 Result<std::unique_ptr<memory::Device>> make_gpu() {
   return memory::failed_precondition(
@@ -35,17 +33,15 @@ Result<std::unique_ptr<Ops>> make_gpu_ops(memory::Device&, const OpsLimits&) {
 
 Result<Backend> open_backend(const std::string& device, int threads) {
   Backend backend;
-  if (device == "cuda" || (device == "auto" && kHasCuda)) {
-    Result<std::unique_ptr<memory::Device>> gpu = make_gpu();
-    if (gpu.ok()) {
-      backend.cuda = true;
-      backend.decode_rows = kDecodeRows;
-      backend.device = std::move(gpu).value();
-      return backend;
-    }
-    if (device == "cuda") return gpu.status();
+  backend.cuda = device == "cuda";
+  if (!backend.cuda) {
+    backend.device = memory::make_cpu_device(threads);
+    return backend;
   }
-  backend.device = memory::make_cpu_device(threads);
+  Result<std::unique_ptr<memory::Device>> gpu = make_gpu();
+  if (!gpu.ok()) return gpu.status();
+  backend.device = std::move(gpu).value();
+  backend.decode_rows = kDecodeRows;
   return backend;
 }
 

@@ -17,9 +17,9 @@ struct Backend {
   memory::EnqueueDecode decode_rows = nullptr;  // null: table rows are gathered by the host
 };
 
-// `device` is "cpu", "cuda" (the first GPU) or "auto": a GPU where this build has the CUDA backend
-// and there is one, else the CPU. `threads` are the CPU's, see make_cpu_device().
-// FAILED_PRECONDITION says why there is no GPU.
+// `device` is "cpu", "cuda" (the first GPU) or "auto": the CPU, until the CUDA backend has been run
+// on a GPU. `threads` are the CPU's, see make_cpu_device(). FAILED_PRECONDITION says why there is
+// no GPU.
 memory::Result<Backend> open_backend(const std::string& device, int threads);
 
 // The ops of a backend's device. RESOURCE_EXHAUSTED when scratch memory cannot be had.

@@ -46,7 +46,11 @@ memory::Result<std::unique_ptr<Gemm>> Gemm::make(memory::Device& device, const O
       "bias of linear layers", limits.max_rows * static_cast<int64_t>(sizeof(float)));
   ENGRAM_RETURN_IF_ERROR(bias.status());
   cublasLtHandle_t handle = nullptr;
-  check(cublasLtCreate(&handle), "cublasLtCreate", Shape());
+  const cublasStatus_t created = cublasLtCreate(&handle);
+  if (created != CUBLAS_STATUS_SUCCESS) {
+    return memory::failed_precondition(
+        std::string("--device cuda needs cuBLASLt: ") + cublasLtGetStatusString(created));
+  }
   return std::unique_ptr<Gemm>(
       new Gemm(Handle(handle), std::move(workspace).value(), std::move(bias).value()));
 }

@@ -19,7 +19,8 @@ namespace engram::engine::cuda {
 
 class Gemm {
  public:
-  // RESOURCE_EXHAUSTED when the scratch memory cannot be had.
+  // RESOURCE_EXHAUSTED when the scratch memory cannot be had, FAILED_PRECONDITION without the
+  // library.
   static memory::Result<std::unique_ptr<Gemm>> make(
       memory::Device& device, const OpsLimits& limits);
 
