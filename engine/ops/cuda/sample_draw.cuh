@@ -77,10 +77,10 @@ __device__ inline int32_t draw_filtered(const GroupedRow& row, float top, const 
   uint64_t mass = top_p_alone ? mass_of_groups(row, top, p.sharpness) : 0;
   float limit = -INFINITY;
   if (p.min_p > 0.f) limit = limit_of_min_p(top, p);
-  if (top_k) limit = fmaxf(limit, limit_of_count(row, top, p.top_k));
   if (top_p_alone) limit = limit_of_top_p(row, top, mass, p);
 
-  const Candidates candidates = collect(row, limit);
+  const Candidates candidates =
+      top_k ? collect_best(row, top, p.sharpness, limit, p.top_k) : collect(row, limit);
   const auto weight = [&](uint64_t key) {
     return whole(weight_of(logit_of(key), top, p.sharpness));
   };
@@ -89,7 +89,7 @@ __device__ inline int32_t draw_filtered(const GroupedRow& row, float top, const 
     candidates.each([&](uint64_t key) { sum += key >= cut ? weight(key) : 0; });
     return block_total<struct KeptMass>(sum);
   };
-  uint64_t cut = least_key(limit);
+  uint64_t cut = least_key(candidates.limit);
   if (top_k) cut = cut_at_count(candidates, top, p.top_k);
   if (p.top_p < 1.f) {
     if (!top_p_alone) mass = mass_from(cut);

@@ -13,15 +13,24 @@ __device__ inline int32_t rank_of(const GroupedRow& row, float logit) {
   return static_cast<int32_t>(1 + block_total<struct Above>(above));
 }
 
-// Writes the keys of the `wanted` best.  REQUIRES: 1 <= wanted <= vocab.
-__device__ inline void list_best(const GroupedRow& row, float top, int32_t wanted, uint64_t* best) {
-  const Candidates candidates = collect(row, limit_of_count(row, top, wanted));
+// Writes the keys of the `wanted` best, best first unless the candidates are too many for a list.
+// REQUIRES: 1 <= wanted <= vocab.
+__device__ inline void write_best(
+    const GroupedRow& row, float top, int32_t wanted, uint64_t* best) {
+  const Candidates candidates = collect_best(row, top, 1.f, -INFINITY, wanted);
   const uint64_t cut = cut_at_count(candidates, top, wanted);
   int32_t& written = shared<int32_t, struct WrittenBest>();
   if (threadIdx.x == 0) written = 0;
   __syncthreads();
   candidates.each([&](uint64_t key) {
-    if (key >= cut) best[atomicAdd(&written, 1)] = key;
+    if (key < cut) return;
+    int32_t place = 0;
+    if (candidates.list == nullptr) {
+      place = atomicAdd(&written, 1);
+    } else {
+      for (int32_t i = 0; i < candidates.count; ++i) place += candidates.list[i] > key ? 1 : 0;
+    }
+    best[place] = key;
   });
 }
 
@@ -36,7 +45,7 @@ __device__ inline void find_logprobs(
     result->rank = rank_of(row, result->logit);
   }
   result->best = p.logprobs;
-  if (p.logprobs > 0) list_best(row, top, p.logprobs, best + p.first_best);
+  if (p.logprobs > 0) write_best(row, top, p.logprobs, best + p.first_best);
 }
 
 }  // namespace engram::engine::cuda

@@ -39,7 +39,7 @@ struct RowResult {
   float logit = 0.f;  // of the id or target, raw
   int32_t id = -1;
   int32_t rank = 0;  // 0: nothing to rank
-  int32_t best = 0;  // how many of the best were written, as keys in any order
+  int32_t best = 0;  // how many keys of the best were written
   int32_t finite = 0;
 };
 

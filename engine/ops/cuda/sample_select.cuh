@@ -191,8 +191,8 @@ __device__ uint64_t select_key(const KeyRange& whole_range, const Each& each) {
 }
 
 // A limit that the `count` best reach, as near as the groups' largest logits show it.
+// REQUIRES: count <= row.groups.
 __device__ inline float limit_of_count(const GroupedRow& row, float top, int32_t count) {
-  if (count > row.groups) return -INFINITY;
   float least = top;
   for (int32_t g = static_cast<int32_t>(threadIdx.x % 32); g < row.groups; g += 32) {
     least = fminf(least, row.tops[g]);
@@ -204,6 +204,21 @@ __device__ inline float limit_of_count(const GroupedRow& row, float top, int32_t
       visit(key_of(row.tops[g], g), 1);
     }
   }));
+}
+
+// Candidates that the `count` best of those at or above `lowest` are among. More than there are
+// groups are sought so many temperatures below the top, then everywhere.
+__device__ inline Candidates collect_best(
+    const GroupedRow& row, float top, float sharpness, float lowest, int32_t count) {
+  constexpr float kReach = 12.f;
+  float limit = top - kReach / sharpness;
+  if (count <= row.groups) limit = limit_of_count(row, top, count);
+  if (limit > lowest) {
+    const Candidates candidates = collect(row, limit);
+    const int32_t found = candidates.list != nullptr ? candidates.count : kListed;
+    if (found >= count) return candidates;
+  }
+  return collect(row, lowest);
 }
 
 // The least key of the `count` best candidates; all of them if there are fewer.

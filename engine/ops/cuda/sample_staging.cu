@@ -92,7 +92,7 @@ void unpack_row(const RowParams& p, const RowResult& from, uint64_t* best, Sampl
     to.rank = from.rank;
   }
   const std::span<uint64_t> keys(best + p.first_best, static_cast<size_t>(from.best));
-  std::ranges::sort(keys, std::greater<>());
+  if (!std::ranges::is_sorted(keys, std::greater<>())) std::ranges::sort(keys, std::greater<>());
   to.top.reserve(keys.size());
   for (const uint64_t key : keys) {
     to.top.push_back({id_of(key), logprob(std::bit_cast<float>(logit_bits_of(key)))});

@@ -29,6 +29,8 @@ std::atomic<uint64_t> seed_of_grids = 0;
 
 enum class State : uint8_t { kReady, kAtBarrier, kAtWarpMeeting, kEnded };
 
+enum class Turns : uint8_t { kNone, kOnlyPolled, kSome };
+
 struct Thread {
   State state = State::kEnded;
   bool polling = false;  // gave way without waiting for a thread of this block
@@ -91,15 +93,17 @@ class Runner {
 
  private:
   void run_block(const GridShape& shape, const std::function<void()>& kernel);
-  bool take_turns();
+  bool run_ahead(size_t begin, size_t end);
+  Turns take_turns(size_t begin, size_t end);
   bool end_barrier();
-  bool end_meetings();
+  bool end_meetings(size_t begin, size_t end);
   bool end_meeting(size_t first);
   [[noreturn]] void report_stuck();
 
   FiberPool fibers_;
   std::vector<Thread> threads_;
   std::vector<size_t> turns_;
+  bool warps_in_step_ = false;  // else one warp after the other, each as far as it gets
   size_t current_ = 0;
   SharedBytes dynamic_;
   std::map<const void*, SharedBytes> fixed_;
@@ -147,21 +151,36 @@ void* Runner::fixed(const void* key, size_t bytes, size_t alignment) {
   return memory.get();
 }
 
-// Every thread that can run does so until it waits. False: there was none.
-bool Runner::take_turns() {
-  bool ran = false;
-  bool only_polled = true;
-  for (const size_t turn : turns_) {
-    Thread& t = threads_[turn];
+// Each of these threads that can run does so until it waits.
+Turns Runner::take_turns(size_t begin, size_t end) {
+  Turns turns = Turns::kNone;
+  for (size_t i = begin; i < end; ++i) {
+    Thread& t = threads_[turns_[i]];
     if (t.state != State::kReady) continue;
-    ran = true;
-    current_ = turn;
+    current_ = turns_[i];
     threadIdx = t.index;
     t.polling = false;
-    if (!fibers_.resume(turn)) t.state = State::kEnded;
-    only_polled = only_polled && t.polling;
+    if (!fibers_.resume(current_)) t.state = State::kEnded;
+    if (!t.polling) {
+      turns = Turns::kSome;
+    } else if (turns == Turns::kNone) {
+      turns = Turns::kOnlyPolled;
+    }
   }
-  if (ran && only_polled) std::this_thread::yield();  // what they wait for is another OS thread's
+  return turns;
+}
+
+// These threads, whole warps, run until each waits for others. False: none could run.
+bool Runner::run_ahead(size_t begin, size_t end) {
+  bool ran = false;
+  Turns turns = Turns::kSome;
+  while (turns == Turns::kSome) {
+    turns = take_turns(begin, end);
+    ran = ran || turns != Turns::kNone;
+    if (!end_meetings(begin, end)) break;
+    turns = Turns::kSome;
+  }
+  if (turns == Turns::kOnlyPolled) std::this_thread::yield();  // perhaps for another OS thread
   return ran;
 }
 
@@ -204,10 +223,10 @@ bool Runner::end_meeting(size_t first) {
   return true;
 }
 
-bool Runner::end_meetings() {
+bool Runner::end_meetings(size_t begin, size_t end) {
   bool any = false;
-  for (size_t i = 0; i < threads_.size(); ++i) {
-    if (threads_[i].state == State::kAtWarpMeeting) any = end_meeting(i) || any;
+  for (size_t i = begin; i < end; ++i) {
+    if (threads_[turns_[i]].state == State::kAtWarpMeeting) any = end_meeting(turns_[i]) || any;
   }
   return any;
 }
@@ -223,9 +242,13 @@ void Runner::run_block(const GridShape& shape, const std::function<void()>& kern
   }
   const auto ended = [](const Thread& t) { return t.state == State::kEnded; };
   while (!std::all_of(threads_.begin(), threads_.end(), ended)) {
-    const bool ran = take_turns();
-    const bool released = end_meetings() || end_barrier();
-    if (!ran && !released) report_stuck();
+    bool ran = false;
+    for (size_t begin = 0, end = 0; begin < turns_.size(); begin = end) {
+      const size_t warp = turns_[begin] / kWarp;
+      while (end < turns_.size() && (warps_in_step_ || turns_[end] / kWarp == warp)) ++end;
+      ran = run_ahead(begin, end) || ran;
+    }
+    if (!end_barrier() && !ran) report_stuck();
   }
 }
 
@@ -246,6 +269,7 @@ void Runner::run(const GridShape& shape, const std::function<void()>& kernel) {
   std::iota(turns_.begin(), turns_.end(), size_t{0});
   const Order order = order_of_grids.load();
   std::mt19937_64 random(seed_of_grids.load());
+  warps_in_step_ = order == Order::kShuffled;
   if (order == Order::kReverse) std::reverse(turns_.begin(), turns_.end());
   for (uint64_t i = 0; i < blocks; ++i) {
     if (order == Order::kShuffled) std::shuffle(turns_.begin(), turns_.end(), random);

@@ -38,7 +38,9 @@ struct Index3 {
 };
 
 // In which order the threads of a block, and the blocks of a grid, get their turn. A correct kernel
-// gives the same in each.
+// gives the same in each. Forward and reverse let one warp run until it waits for the others before
+// the next one begins, so that whoever relies on another warp without a barrier reads too early or
+// too late; shuffled keeps the warps in step, their threads in a random order.
 enum class Order : uint8_t { kForward, kReverse, kShuffled };
 // For grids that start from now on, of any stream. The seed is for kShuffled.
 void set_order(Order order, uint64_t seed);

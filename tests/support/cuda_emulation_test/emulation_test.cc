@@ -71,6 +71,20 @@ TEST_CASE("a missing barrier shows as a wrong value in every order", "[emulation
   }
 }
 
+TEST_CASE("a warp's barrier does not stand for the block's", "[emulation]") {
+  for (const Order order : {Order::kForward, Order::kReverse}) {
+    const InOrder in_order(order, 0);
+    int missed = 0;
+    cuda_emulation::run_grid({{1}, {64}, 64 * sizeof(int)}, [&] {
+      int* numbers = dynamic_shared<int>();
+      numbers[threadIdx.x] = 1;
+      __syncwarp();
+      if (numbers[63 - threadIdx.x] != 1) ++missed;
+    });
+    CHECK(missed == 32);
+  }
+}
+
 TEST_CASE("an asynchronous copy that nobody waits for has not arrived", "[emulation]") {
   const std::vector<int> out = asynchronous_copies(std::vector<int>(256, 7), false);
   for (size_t i = 0; i < 128; ++i) CHECK(out[i] == -1);

@@ -1,6 +1,6 @@
 // Asynchronous copies under emulation; see the header of this name in engine/ops/cuda. A copy is
-// made when its thread waits for it and not before, from what is there then: who does not wait
-// finds what shared memory held before.
+// made when its thread waits for it and not before, from what is there then; until then its place
+// holds 0xff bytes. So who does not wait sees it, and whose data is overwritten too early.
 #pragma once
 
 #include <cstddef>
@@ -41,6 +41,7 @@ inline void copy_16_async(void* to_shared, const void* from, bool there) {
     std::fputs("cuda emulation: an asynchronous copy is not 16-byte aligned\n", stderr);
     std::abort();
   }
+  std::memset(to_shared, 0xff, 16);
   cuda_emulation::copy_groups().back().push_back({to_shared, there ? from : nullptr});
 }
 
