@@ -333,7 +333,8 @@ HWY_INLINE void scale_row(
       FloatVec low;
       FloatVec high;
       widen_e4m3_over_256(from + i, &low, &high);
-      store_two(hn::Mul(low, scale), hn::Mul(high, scale), to + i);
+      store(hn::Mul(low, scale), to + i);
+      store(hn::Mul(high, scale), to + i + kFloatLanes);
     }
   }
   convert_row<FromE4m3>(from + i, width - i, ScaledBy{factor}, to + i);
