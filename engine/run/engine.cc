@@ -4,9 +4,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
 #include <string>
 #include <utility>
 
+#include "engine/run/load_lines.h"
 #include "engine/run/loop.h"
 #include "engine/run/memory_plan.h"
 #include "memory/table/preflight.h"
@@ -18,6 +20,7 @@ namespace {
 using memory::DType;
 using memory::Result;
 using memory::Status;
+using Clock = std::chrono::steady_clock;
 
 Status check_range(const char* flag, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return {};
@@ -110,6 +113,10 @@ Status read_generation_config(EngineParts& parts) {
   return {};
 }
 
+void log_line(const std::string& line) {
+  if (!line.empty()) spdlog::info("{}", line);
+}
+
 Status load_model(EngineParts& parts) {
   const EngineOptions& o = parts.options;
   Result<ModelConfig> config = load_config(o.model);
@@ -129,17 +136,17 @@ Status load_model(EngineParts& parts) {
   Result<std::unique_ptr<Ops>> ops = make_ops(parts.backend, ops_limits(o, c));
   if (!ops.ok()) return ops.status();
   parts.ops = std::move(ops).value();
-  const auto progress = [&o, last = int64_t{0}](const LoadProgress& p) mutable {
+  LoadLines lines("weights", Clock::now());
+  const auto progress = [&o, &lines](const LoadProgress& p) {
     if (o.on_progress) o.on_progress({"weights", p.bytes_done, p.bytes_total});
-    if (p.bytes_total == 0 || (p.bytes_done - last) * 10 < p.bytes_total) return;
-    last = p.bytes_done;
-    spdlog::info("loading: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
+    log_line(lines.update(p.bytes_done, p.bytes_total, Clock::now()));
   };
   Result<Weights> weights =
       dummy ? make_dummy_weights(c, *parts.backend.device, *parts.ops)
             : load_weights(
                   o.model, c, parts.tokenizer->size(), *parts.backend.device, *parts.ops, progress);
   if (!weights.ok()) return weights.status();
+  log_line(lines.finish(Clock::now()));
   parts.weights = std::move(weights).value();
   return {};
 }
@@ -169,17 +176,18 @@ Status open_tables(EngineParts& parts) {
   if (parts.backend.cuda && request.options.arena.pin == memory::PinPages::kNo) {
     request.options.arena.pin = memory::PinPages::kTry;
   }
-  request.progress = [&o, last = int64_t{0}](const memory::TableProgress& p) mutable {
-    if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
-    if ((p.bytes_done - last) * 10 < p.bytes_total) return;
-    last = p.bytes_done;
-    spdlog::info(
-        "loading tables: {} of {}", format_bytes(p.bytes_done), format_bytes(p.bytes_total));
-  };
   ENGRAM_RETURN_IF_ERROR(check_machine(request));
+  LoadLines lines("n-gram tables", Clock::now());
+  request.progress = [&o, &lines](const memory::TableProgress& p) {
+    if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
+    log_line(lines.update(p.bytes_done, p.bytes_total, Clock::now()));
+  };
   Result<std::unique_ptr<memory::TableSet>> tables = memory::TableSet::open(request);
   if (!tables.ok()) return tables.status();
   parts.tables = std::move(tables).value();
+  const memory::TableProgress loaded = parts.tables->progress();
+  log_line(lines.update(loaded.bytes_done, loaded.bytes_total, Clock::now()));
+  log_line(lines.finish(Clock::now()));
   for (const std::string& line : parts.tables->placement_lines()) spdlog::info("{}", line);
   if (o.wrap_table_for_test) {
     for (std::unique_ptr<memory::RowStore>& store : parts.tables->stores_for_test()) {

@@ -37,6 +37,7 @@ constexpr double kMost = 9e15;  // whole numbers are exact up to here
 }  // namespace
 
 std::string format_bytes(int64_t bytes) {
+  if (bytes == 0) return "0";
   const double value = static_cast<double>(bytes);
   char text[32];
   if (bytes >= 1 << 30) {

@@ -47,12 +47,15 @@ const char* page_kind_name(PageKind kind) {
 std::string ArenaReport::text() const {
   char numbers[160];
   std::snprintf(
-      numbers, sizeof numbers, " pages, %ld %% huge, touched in %.2f s, %s pinned in %.2f s",
-      std::lround(100. * huge_share), touch_seconds, format_bytes(pinned_bytes).c_str(),
-      pin_seconds);
+      numbers, sizeof numbers, " pages, %ld %% huge, touched in %.2f s",
+      std::lround(100. * huge_share), touch_seconds);
   std::string line = what + ": " + format_bytes(bytes);
   if (copies > 1) line += " in " + std::to_string(copies) + " copies";
   line.append(" of ").append(page_kind_name(pages)).append(numbers);
+  if (pinned_bytes > 0) {
+    std::snprintf(numbers, sizeof numbers, " pinned in %.2f s", pin_seconds);
+    line.append(", ").append(format_bytes(pinned_bytes)).append(numbers);
+  }
   if (shareable) line += ", shareable";
   line += ", NUMA " + numa;
   if (!nodes.empty()) {

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int kMemfdHugeShift = 26;  // MFD_HUGE_SHIFT
 constexpr int kCollapseRounds = 3;
+// The caches of address translation hold a smaller table whatever its pages are.
+constexpr int64_t kSlowInSmallPages = int64_t{64} << 20;
 
 // Whole pages of this size waste little enough of the block.
 bool worth_it(int64_t bytes, int64_t page_bytes, HugePages huge) {
@@ -186,7 +188,7 @@ class Ladder {
     if (options_.huge == HugePages::kRequire) {
       return failed_precondition(what_ + ": huge pages are required, but " + found);
     }
-    find("random reads will be slow: only " + found);
+    if (bytes_ >= kSlowInSmallPages) find("random reads will be slow: only " + found);
     return Status();
   }
 

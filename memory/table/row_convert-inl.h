@@ -30,30 +30,6 @@ constexpr bool kHasF16 = true;
 constexpr bool kHasF16 = false;
 #endif
 
-// Two vectors without NaN.
-HWY_INLINE void store_two(FloatVec low, FloatVec high, Bf16* to) {
-#if HWY_TARGET == HWY_SCALAR
-  store(low, to);
-  store(high, to + 1);
-#else
-  const WordTag du;
-  const hn::Repartition<uint16_t, FloatTag> d16;
-  WordVec words[2] = {hn::BitCast(du, low), hn::BitCast(du, high)};
-  // To nearest even. A NaN could overflow here.
-  for (WordVec& word : words) {
-    const WordVec odd = hn::And(hn::ShiftRight<16>(word), hn::Set(du, 1u));
-    word = hn::Add(word, hn::Add(odd, hn::Set(du, 0x7fffu)));
-  }
-  hn::StoreU(
-      hn::ConcatOdd(d16, hn::BitCast(d16, words[1]), hn::BitCast(d16, words[0])), d16,
-      reinterpret_cast<uint16_t*>(to));
-#endif
-}
-HWY_INLINE void store_two(FloatVec low, FloatVec high, float* to) {
-  hn::StoreU(low, FloatTag(), to);
-  hn::StoreU(high, FloatTag(), to + kFloatLanes);
-}
-
 // Elements [i, i + kFloatLanes) of a row.
 struct FromBf16 {
   static constexpr int64_t kBytes = 2;

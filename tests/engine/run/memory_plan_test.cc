@@ -62,10 +62,4 @@ TEST_CASE("memory plan: what cannot be", "[memory_plan]") {
   CHECK(plan_memory(r).status().code() == memory::Code::kResourceExhausted);
 }
 
-TEST_CASE("memory plan: bytes for people", "[memory_plan]") {
-  CHECK(format_bytes(512) == "0.5 KiB");
-  CHECK(format_bytes(3 * kMiB / 2) == "1.5 MiB");
-  CHECK(format_bytes(int64_t{3} << 29) == "1.50 GiB");
-}
-
 }  // namespace engram::engine

@@ -89,6 +89,7 @@ TEST_CASE("table memory is aligned, zeroed, writable, and says what it is", "[ar
         CHECK((table.descriptor(0) >= 0) == shareable);
         const ArenaReport report = table.report();
         CHECK_THAT(report.text(), Catch::Contains("table of layer 3"));
+        CHECK_THAT(report.text(), !Catch::Contains("pinned"));
         if (huge == HugePages::kOff) {
           CHECK(report.pages == PageKind::kSmall);
           CHECK(report.huge_share == 0.);
@@ -163,7 +164,8 @@ TEST_CASE("required huge pages that are not there name the command", "[arena]") 
   REQUIRE(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
   const Result<TableMemory> memory = allocate(8 * kHugePage, options);
   options.huge = HugePages::kAuto;
-  const Result<TableMemory> optional = allocate(8 * kHugePage, options);
+  const Result<TableMemory> small = allocate(31 * kHugePage, options);
+  const Result<TableMemory> large = allocate(32 * kHugePage, options);
   REQUIRE(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0) == 0);
   if (memory.ok()) {
     std::printf("SKIPPED: this kernel makes huge pages for a process that declines them\n");
@@ -171,9 +173,15 @@ TEST_CASE("required huge pages that are not there name the command", "[arena]") 
   }
   CHECK(memory.status().code() == Code::kFailedPrecondition);
   CHECK_THAT(memory.status().message(), Catch::Contains("vm.nr_hugepages=11"));
-  REQUIRE(optional.ok());
-  CHECK(optional.value().report().pages == PageKind::kSmall);
-  CHECK_THAT(optional.value().report().text(), Catch::Contains("vm.nr_hugepages=11"));
+  // Where they are only wished for, a table has to be of some size for small pages to be slow.
+  REQUIRE(small.ok());
+  CHECK(small.value().report().pages == PageKind::kSmall);
+  CHECK_THAT(small.value().report().text(), !Catch::Contains("slow"));
+  REQUIRE(large.ok());
+  CHECK(large.value().report().pages == PageKind::kSmall);
+  CHECK_THAT(
+      large.value().report().text(),
+      Catch::Contains("will be slow") && Catch::Contains("vm.nr_hugepages=35"));
 }
 
 TEST_CASE("a plan that does not fit is refused with the numbers, nothing taken", "[arena]") {
@@ -230,6 +238,7 @@ TEST_CASE("pins are segments of every filled range, undone when one is refused",
     CHECK(device.ranges[0].data == table.data());
     CHECK(device.ranges[1].bytes == 7 * kSmallPage);
     CHECK(table.report().pinned_bytes == 11 * kSmallPage);
+    CHECK_THAT(table.report().text(), Catch::Contains(", 44.0 KiB pinned in "));
     TableMemory moved = std::move(table);
     CHECK(device.ranges.size() == 2);
   }

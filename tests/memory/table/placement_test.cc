@@ -192,7 +192,7 @@ TEST_CASE("what does not fit is refused with the numbers", "[placement]") {
   CHECK(
       left.message() ==
       "table placement \"host\": no place for 32.0 MiB of table rows, from layer 1 on (host: "
-      "32.0 MiB wanted, 24.0 MiB available less 4.0 MiB weights and 30.0 MiB cache: 0.0 KiB); add "
+      "32.0 MiB wanted, 24.0 MiB available less 4.0 MiB weights and 30.0 MiB cache: 0); add "
       "nvme to read those rows from the table file");
   const Status asked =
       plan_placement(tables, placement("host:25MiB,nvme"), {.host_bytes = kMiB}).status();

@@ -186,13 +186,15 @@ TEST_CASE("every fp8 code with every scale", "[row_store]") {
   });
 }
 
-// Rows of 256 codes that are no NaN, row r beginning with the code r: every code in every place.
-void fill_with_finite_codes(const OwnedTable& table) {
+// Row r begins with the byte r, and others follow in turn: every code in every place. None is a NaN
+// of fp8.
+void fill_in_turn(const OwnedTable& table) {
   const TableGeometry& g = table.store->geometry();
+  const bool fp8 = g.codec == RowCodec::kF8Ue8m0 || g.codec == RowCodec::kF8Tensor;
   for (int64_t r = 0; r < g.rows; ++r) {
-    for (int64_t i = 0; i < g.row_width; ++i) {
+    for (int64_t i = 0; i < g.value_bytes(); ++i) {
       const uint8_t code = static_cast<uint8_t>(r + i);
-      table.values[r * g.row_width + i] = (code & 0x7f) == 0x7f ? code - 1 : code;
+      table.values[r * g.value_bytes() + i] = fp8 && (code & 0x7f) == 0x7f ? code - 1 : code;
     }
   }
 }
@@ -210,7 +212,7 @@ TEST_CASE("every finite fp8 code in every place with every scale", "[row_store]"
     for (const int64_t width : {32, 64, 96, 128, 256, 288, 512}) {
       CAPTURE(width);
       const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 1, 256, width));
-      fill_with_finite_codes(table);
+      fill_in_turn(table);
       const int64_t blocks = width / 32;
       // Blocks that differ, of scales with which all products are normal; then one that is not.
       for (int64_t i = 0; i < 256 * blocks; ++i) {
@@ -227,7 +229,7 @@ TEST_CASE("every finite fp8 code in every place with every scale", "[row_store]"
     }
     // All codes with one scale, for every scale.
     const OwnedTable table = make_table(make_geometry(RowCodec::kF8Ue8m0, 1, 256, 256));
-    fill_with_finite_codes(table);
+    fill_in_turn(table);
     for (int s = 0; s < 256; ++s) std::memset(table.scales + s * 8, s, 8);
     check_all_rows(*table.store);
   });
@@ -251,9 +253,67 @@ TEST_CASE("every fp8 code in every place with hard scales of a table", "[row_sto
         CAPTURE(width, scale);
         geometry.tensor_scale = scale;
         const OwnedTable table = make_table(geometry);
-        fill_with_finite_codes(table);
+        fill_in_turn(table);
         check_all_rows(*table.store);
         for (int64_t r = 0; r < 256; ++r) table.values[r * width + r * 37 % width] = 0x7f;
+        check_all_rows(*table.store);
+      }
+    }
+  });
+}
+
+TEST_CASE("every integer with every mantissa of a scale", "[row_store]") {
+  test::on_each_target([](int64_t) {
+    for (const RowCodec codec : {RowCodec::kInt8, RowCodec::kInt4}) {
+      CAPTURE(row_codec_name(codec));
+      // All numbers of the binade from 1, then some of everything, with zeros, infinities and NaN.
+      std::vector<uint16_t> halves(1024);
+      std::iota(halves.begin(), halves.end(), uint16_t{0x3c00});
+      for (uint32_t half = 0; half < 0x10000; half += 61) {
+        halves.push_back(static_cast<uint16_t>(half));
+      }
+      halves.insert(halves.end(), {0x0001, 0x03ff, 0x7bff, 0x7c00, 0x8000, 0xfc00});
+      const int64_t rows = static_cast<int64_t>(halves.size());
+      const OwnedTable table = make_table(make_geometry(codec, 1, rows, 256));
+      fill_in_turn(table);
+      for (int64_t i = 0; i < 8 * rows; ++i) {
+        std::memcpy(table.scales + 2 * i, &halves[static_cast<size_t>(i / 8)], 2);
+      }
+      check_all_rows(*table.store);
+    }
+  });
+}
+
+TEST_CASE("integers in groups of every size", "[row_store]") {
+  struct Shape {
+    int group;
+    int64_t width;
+  };
+  constexpr Shape kShapes[] = {{16, 16},  {16, 176}, {32, 32},   {32, 256},
+                               {32, 352}, {48, 96},  {64, 1024}, {112, 224}};
+  constexpr uint32_t kSeed = 8;
+  CAPTURE(kSeed);
+  test::on_each_target([&](int64_t) {
+    for (const RowCodec codec : {RowCodec::kInt8, RowCodec::kInt4}) {
+      for (const Shape& shape : kShapes) {
+        CAPTURE(row_codec_name(codec), shape.group, shape.width);
+        TableGeometry geometry = make_geometry(codec, 1, 256, shape.width);
+        geometry.group = shape.group;
+        const OwnedTable table = make_table(geometry);
+        fill_in_turn(table);
+        std::mt19937 random(kSeed);
+        const int64_t groups = shape.width / shape.group;
+        const auto set_scale = [&](int64_t i, uint32_t half) {
+          table.scales[2 * i] = static_cast<uint8_t>(half);
+          table.scales[2 * i + 1] = static_cast<uint8_t>(half >> 8);
+        };
+        for (int64_t i = 0; i < 256 * groups; ++i) set_scale(i, 1 + random() % 0x7bff);
+        check_all_rows(*table.store);
+        // One scale that is no positive number in every third row.
+        for (int64_t r = 0; r < 256; r += 3) {
+          constexpr uint32_t kOdd[] = {0x0000, 0x8000, 0xb800, 0x7c00, 0xfc00, 0x7e00};
+          set_scale(r * groups + r % groups, kOdd[r / 3 % 6]);
+        }
         check_all_rows(*table.store);
       }
     }
