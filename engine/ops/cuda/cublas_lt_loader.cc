@@ -34,8 +34,7 @@ cublasStatus_t call(F function, Arguments... arguments) {
 }  // namespace
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {
-  static const auto function =
-      find<decltype(&cublasLtGetStatusString)>("cublasLtGetStatusString");
+  static const auto function = find<decltype(&cublasLtGetStatusString)>("cublasLtGetStatusString");
   if (function != nullptr) return function(status);
   return library().error.empty() ? "a library of another version" : library().error.c_str();
 }
@@ -129,8 +128,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(
     cublasLtMatmulPreferenceAttributes_t attribute,
     const void* value,
     size_t bytes) {
-  static const auto function = find<decltype(&cublasLtMatmulPreferenceSetAttribute)>(
-      "cublasLtMatmulPreferenceSetAttribute");
+  static const auto function =
+      find<decltype(&cublasLtMatmulPreferenceSetAttribute)>("cublasLtMatmulPreferenceSetAttribute");
   return call(function, preference, attribute, value, bytes);
 }
 
