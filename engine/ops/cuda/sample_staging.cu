@@ -14,7 +14,7 @@ namespace {
 // Below it the division overflows; there is nothing left to draw then but the top.
 constexpr float kLeastTemperature = 1e-30f;
 // Room for lists of many rows at once, whatever the limits of one.
-constexpr int64_t kLeastWords = int64_t{1} << 20;
+constexpr int64_t kLeastWords = int64_t{1} << 18;
 constexpr int64_t kLeastBest = int64_t{1} << 13;
 
 int64_t groups_of(int64_t vocab) {
