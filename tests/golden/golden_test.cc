@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -349,11 +350,18 @@ TEST_CASE("golden: bfloat16 activations", "[golden]") {
 }
 
 TEST_CASE("golden: greedy continuations through the engine", "[golden]") {
+  const auto backend = open_backend(tests::kDevice, 2);
+  const bool emulated =
+      backend.ok() && backend.value().device->name().find("emulation") != std::string::npos;
+  // An emulated GPU takes minutes for what others do in seconds: there, some of the small models.
+  const std::set<std::string> small = {"tiny-engram", "tiny-engram-fp8", "tiny-qwen3-engram"};
   for (const Checkpoint& checkpoint : float32_checkpoints()) {
+    if (emulated && !small.contains(checkpoint.name)) continue;
     CAPTURE(checkpoint.name);
     check_greedy(checkpoint, "float32");
   }
   for (const Checkpoint& checkpoint : checkpoints()) {
+    if (emulated && !small.contains(checkpoint.name)) continue;
     CAPTURE(checkpoint.name);
     check_greedy(checkpoint, "bfloat16");
   }
