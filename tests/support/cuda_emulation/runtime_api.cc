@@ -1,3 +1,4 @@
+#include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -105,6 +106,16 @@ Queue& queue_of(Queue* stream) {
 
 void enqueue(Queue* stream, std::function<void()> work) {
   queue_of(stream).push(std::move(work));
+}
+
+namespace {
+std::atomic<int64_t> launched{0};
+}  // namespace
+int64_t launches() {
+  return launched.load();
+}
+void count_launch() {
+  ++launched;
 }
 
 }  // namespace cuda_emulation

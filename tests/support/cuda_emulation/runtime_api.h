@@ -47,6 +47,9 @@ namespace cuda_emulation {
 class Queue;
 class Mark;
 void enqueue(Queue* stream, std::function<void()> work);
+// Kernels started so far, by any thread.
+int64_t launches();
+void count_launch();
 }  // namespace cuda_emulation
 using cudaStream_t = cuda_emulation::Queue*;
 using cudaEvent_t = cuda_emulation::Mark*;
@@ -109,6 +112,7 @@ cudaError_t cudaLaunchKernelEx(
     const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const cuda_emulation::GridShape shape{
       config->gridDim, config->blockDim, config->dynamicSmemBytes};
+  cuda_emulation::count_launch();
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   cuda_emulation::enqueue(config->stream, [shape, kernel, values] {
     cuda_emulation::run_grid(shape, [&] { std::apply(kernel, values); });
