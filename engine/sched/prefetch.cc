@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <numeric>
 #include <string>
 
@@ -24,22 +23,9 @@ int64_t row_bytes(const memory::TableGeometry& g) {
   return g.value_bytes() + g.scale_bytes();
 }
 
-// What is computed from a missing row is NaN, never plausible.
-void poison(const memory::View& staging, int32_t slot) {
-  constexpr int kAllOnes = 0xff;  // of f32 and of bf16: NaN
-  const int64_t bytes = staging.cols * memory::dtype_bytes(staging.dtype);
-  std::memset(
-      static_cast<uint8_t*>(staging.data) + slot * bytes, kAllOnes, static_cast<size_t>(bytes));
-}
-
 // Of a request's set of rows.
 int64_t row_key(size_t table, int64_t row) {
   return (static_cast<int64_t>(table) << 48) | row;
-}
-
-int64_t count_distinct(std::vector<int64_t> ids) {
-  std::ranges::sort(ids);
-  return std::ranges::unique(ids).begin() - ids.begin();
 }
 
 }  // namespace
@@ -129,7 +115,8 @@ void Prefetch::find_direct(Layer& layer) const {
   layer.direct = {};
   const memory::RowPlace* place = layer.store->in_memory();
   if (decode_ == nullptr || place == nullptr) return;
-  if (device_.reads_host(place->values)) layer.direct = *place;
+  const bool scales = place->scales == nullptr || device_.reads_host(place->scales);
+  if (scales && device_.reads_host(place->values)) layer.direct = *place;
 }
 
 int64_t Prefetch::staging_bytes() const {
@@ -235,153 +222,6 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
     fetch.owners.push_back({known.request, range.tokens, begin, end - begin});
     begin = end;
   }
-}
-
-// The rows go straight from the table to the device's staging.
-void Prefetch::enqueue_decode(Fetch& fetch, size_t index) {
-  memory::Stream& stream = mode_ == FetchMode::kSync ? compute_ : *side_;
-  Layer& layer = *layers_[index];
-  fetch.failures[index] = {};
-  std::ranges::copy(fetch.row_ids[index], fetch.device_ids[index].as<int64_t>());
-  layer.store->count_rows(std::ssize(fetch.row_ids[index]));
-  decode_(
-      stream, {.geometry = &layer.store->geometry(),
-               .place = layer.direct,
-               .ids = fetch.device_ids[index].as<int64_t>(),
-               .slots = fetch.device_slots.as<int32_t>(),
-               .tokens = fetch.tokens,
-               .out = layer.view});
-  for (Chosen& chosen : fetch.chosen) {
-    if (chosen.sample.table != index) continue;
-    const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
-    const int64_t bytes = layer.store->geometry().row_width * value_bytes;
-    const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
-    chosen.sample.staged.resize(static_cast<size_t>(bytes));
-    device_.copy(
-        stream, chosen.sample.staged.data(),
-        layer.view.as<uint8_t>() + slot * layer.view.stride * value_bytes +
-            chosen.sample.column * bytes,
-        bytes);
-  }
-  if (!fetch.chosen.empty()) {
-    stream.enqueue_host([this, &fetch, index] { hand_over_samples(fetch, index); });
-  }
-}
-
-void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
-  const bool exposed = mode_ == FetchMode::kSync;
-  memory::Stream& stream = exposed ? compute_ : *side_;
-  Layer* layer = layers_[index].get();
-  const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
-  layer->rows += rows;
-  layer->bytes += rows * row_bytes(layer->store->geometry());
-  if (layer->direct.values != nullptr) {
-    enqueue_decode(fetch, index);
-    stream.record(*fetch.gathered[index]);
-    return;
-  }
-  stream.enqueue_host([this, &fetch, layer, index, exposed] {
-    const SteadyClock::time_point begin = SteadyClock::now();
-    Failure& failure = fetch.failures[index];
-    failure.tokens.clear();
-    failure.status = layer->store->gather(
-        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->gathered,
-        &failure.tokens);
-    ENGRAM_CHECK(failure.status.ok() == failure.tokens.empty());
-    for (const int32_t token : failure.tokens) {
-      poison(layer->gathered, fetch.slots[static_cast<size_t>(token)]);
-    }
-    if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
-    const int64_t ns = ns_since(begin);
-    layer->gather_ns += ns;
-    fetch.gather_ns += ns;
-    if (exposed) layer->waited_ns += ns;
-  });
-  if (fetch.device_slots.data() != nullptr) {
-    device_.copy_rows(
-        stream, layer->view, layer->gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
-  }
-  stream.record(*fetch.gathered[index]);
-}
-
-void Prefetch::choose(Fetch& fetch, size_t table, int64_t token, int column) {
-  int64_t before = token;
-  auto owner = fetch.owners.begin();
-  while (before >= owner->tokens) before -= (owner++)->tokens;
-  const memory::TableGeometry& g = layers_[table]->store->geometry();
-  const int64_t position = owner->begin + before;
-  const int64_t begin = std::max<int64_t>(0, position + 1 - g.max_order());
-  const auto window =
-      owner->text.subspan(static_cast<size_t>(begin), static_cast<size_t>(position + 1 - begin));
-  Chosen& chosen = fetch.chosen.emplace_back();
-  chosen.token = token;
-  chosen.sample = {
-      .table = table,
-      .column = column,
-      .row = fetch.row_ids[table][static_cast<size_t>(token * g.columns() + column)],
-      .window = {window.begin(), window.end()},
-      .request = owner->request,
-      .act = layers_[table]->view.dtype,
-      .staged = {}};
-}
-
-void Prefetch::choose_samples(Fetch& fetch) {
-  if (verifier_ == nullptr) return;
-  int64_t columns = 0;
-  for (const std::unique_ptr<Layer>& layer : layers_) columns += layer->store->geometry().columns();
-  const int64_t lookups = fetch.tokens * columns;
-  const int64_t wanted = verifier_->take(lookups);
-  if (wanted == 0) return;
-  fetch.verifier = verifier_;
-  fetch.verified = verifier_->tables();
-  for (int64_t i = 0; i < wanted; ++i) {
-    int64_t lookup = wanted == lookups ? i : verifier_->below(lookups);
-    const int64_t token = lookup / columns;
-    int64_t column = lookup % columns;
-    size_t table = 0;
-    while (column >= layers_[table]->store->geometry().columns()) {
-      column -= layers_[table++]->store->geometry().columns();
-    }
-    choose(fetch, table, token, static_cast<int>(column));
-  }
-}
-
-// On the gathering stream, with the rows staged.
-void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
-  const Layer& layer = *layers_[index];
-  const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
-  const int64_t bytes = layer.store->geometry().row_width * value_bytes;
-  const std::vector<int32_t>& failed = fetch.failures[index].tokens;
-  for (Chosen& chosen : fetch.chosen) {
-    if (chosen.sample.table != index) continue;
-    if (std::ranges::find(failed, static_cast<int32_t>(chosen.token)) != failed.end()) continue;
-    const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
-    const uint8_t* from = layer.gathered.as<const uint8_t>() +
-                          slot * layer.gathered.stride * value_bytes + chosen.sample.column * bytes;
-    if (chosen.sample.staged.empty()) chosen.sample.staged.assign(from, from + bytes);
-    fetch.verifier->check(std::move(chosen.sample), fetch.verified);
-    chosen.sample.table = layers_.size();  // moved from
-  }
-}
-
-void Prefetch::enqueue(Fetch& fetch) {
-  choose_samples(fetch);
-  if (fetch.device_slots.data() != nullptr) {
-    std::ranges::copy(fetch.slots, fetch.device_slots.as<int32_t>());
-  }
-  for (const size_t index : order_) enqueue_gather(fetch, index);
-  // Counting comes after all rows are on their way and never holds up a step.
-  side_->enqueue_host([this, &fetch] {
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      layers_[l]->unique_rows += count_distinct(fetch.row_ids[l]);
-    }
-  });
-  // The side stream may be ahead of the compute stream that gathers.
-  if (mode_ == FetchMode::kSync) side_->wait(*fetch.gathered[order_.back()], nullptr);
-  side_->record(*fetch.finished);
-  hash_ns_ += fetch.hash_ns;
-  fetch.settled = false;
-  count_usage(fetch);
 }
 
 void Prefetch::note_failures(const Fetch& fetch) {
