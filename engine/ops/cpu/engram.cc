@@ -7,9 +7,9 @@
 #include <cmath>
 
 #include "engine/ops/cpu/cpu_ops.h"
-#include "engine/ops/cpu/kernel_args.h"
 #include "engine/ops/cpu/lanes-inl.h"
 #include "engine/ops/cpu/split_rows.h"
+#include "engine/ops/op_args.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace engram::engine::cpu::HWY_NAMESPACE {

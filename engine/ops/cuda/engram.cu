@@ -6,22 +6,12 @@
 #include "engine/ops/cuda/reduce.cuh"
 #include "engine/ops/cuda/row_access.cuh"
 #include "engine/ops/cuda/values.cuh"
+#include "engine/ops/op_args.h"
 
 namespace engram::engine::cuda {
 namespace {
 
 using memory::Type;
-
-struct Gate {
-  View key;
-  View value;
-  View h;
-  View key_norm;
-  View query_norm;
-  float eps = 0.f;
-  View gates;
-  View u;
-};
 
 // sigmoid(sign(s) sqrt(max(|s|, 1e-6))), 0.5 at s = 0. NaN stays NaN.
 __device__ float gate_of(double s) {
@@ -33,7 +23,7 @@ __device__ float gate_of(double s) {
 
 // Blocks (residual stream, token).
 template <typename T, int N>
-__global__ void engram_gate_kernel(const Gate a) {
+__global__ void engram_gate_kernel(const EngramGate a) {
   const int64_t cols = a.value.cols;
   const int64_t stream = blockIdx.x;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -80,20 +70,9 @@ __global__ void engram_gate_kernel(const Gate a) {
   }
 }
 
-struct Conv {
-  Batch batch;
-  View u;
-  View norm;
-  float eps = 0.f;
-  View conv;
-  int dilation = 1;
-  ConvLayer layer;
-  View h;
-};
-
 // q of every token to its cache slot. Blocks (residual stream, token).
 template <typename T, int N>
-__global__ void conv_inputs_kernel(const Conv a) {
+__global__ void conv_inputs_kernel(const ShortConv a) {
   const int64_t cols = a.norm.cols;
   const int64_t at = blockIdx.x * cols;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -120,7 +99,7 @@ __global__ void conv_inputs_kernel(const Conv a) {
 
 // The cache row `back` positions before token t, null before position 0.
 template <typename T>
-__device__ const T* conv_row(const Conv& a, int64_t t, int64_t back) {
+__device__ const T* conv_row(const ShortConv& a, int64_t t, int64_t back) {
   const int64_t position = a.batch.positions[t] - back;
   if (position < 0) return nullptr;
   const int32_t* pages = a.batch.page_table + a.batch.sequence_of[t] * a.batch.max_pages;
@@ -131,7 +110,7 @@ __device__ const T* conv_row(const Conv& a, int64_t t, int64_t back) {
 
 // h += u + silu(y), y tap by tap in ascending order. Blocks (column part, token).
 template <typename T, int N>
-__global__ void conv_taps_kernel(const Conv a) {
+__global__ void conv_taps_kernel(const ShortConv a) {
   const int64_t taps = a.conv.cols;
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (c >= a.layer.width) return;
@@ -165,7 +144,7 @@ void CudaOps::do_engram_gate(
     float eps,
     View gates,
     View u) {
-  const Gate args{key, value, h, key_norm, query_norm, eps, gates, u};
+  const EngramGate args{key, value, h, key_norm, query_norm, eps, gates, u};
   const int width = pack_width(value.cols, {key, value, h, u});
   with_pack(u.dtype, width, [&]<typename T, int N>(Type<T>, std::integral_constant<int, N>) {
     launch(
@@ -187,7 +166,7 @@ void CudaOps::do_short_conv(
     int dilation,
     const ConvLayer& layer,
     View h) {
-  const Conv args{batch, u, norm, eps, conv, dilation, layer, h};
+  const ShortConv args{batch, u, norm, eps, conv, dilation, layer, h};
   const View inputs = memory::make_view(layer.inputs, layer.dtype, 2, layer.width);
   const int width = pack_width(norm.cols, {u, h, inputs});
   with_pack(u.dtype, width, [&]<typename T, int N>(Type<T>, std::integral_constant<int, N>) {

@@ -3,6 +3,7 @@
 #include "engine/ops/cuda/launch.cuh"
 #include "engine/ops/cuda/reduce.cuh"
 #include "engine/ops/cuda/values.cuh"
+#include "engine/ops/op_args.h"
 
 namespace engram::engine::cuda {
 namespace {
@@ -22,16 +23,6 @@ __global__ void rope_angles_kernel(
   row[i] = static_cast<float>(scale * cos(angle));
   row[half + i] = static_cast<float>(scale * sin(angle));
 }
-
-struct RopeAppend {
-  const int32_t* slots = nullptr;
-  View qkv;
-  const float* q_norm = nullptr;  // null: none
-  const float* k_norm = nullptr;
-  float eps = 0.f;
-  View angles;
-  KvLayer kv;
-};
 
 constexpr int kWarps = 4;  // of a block, a head each
 
@@ -72,7 +63,7 @@ __global__ void rope_append_kernel(const RopeAppend a) {
     T* from = a.qkv.row<T>(t) + head * width;
     const float* angles = a.angles.row<float>(t);
     if (head < q_heads) {
-      rotate_head(from, a.q_norm, a.eps, angles, width / 2, from);
+      rotate_head(from, a.q_norm.as<float>(), a.eps, angles, width / 2, from);
       continue;
     }
     const int64_t page = a.slots[t] / a.kv.page_tokens;
@@ -80,7 +71,8 @@ __global__ void rope_append_kernel(const RopeAppend a) {
     const int64_t kv_head = (head - q_heads) % kv_heads;
     const int64_t at = ((page * kv_heads + kv_head) * a.kv.page_tokens + offset) * width;
     if (head < q_heads + kv_heads) {
-      rotate_head(from, a.k_norm, a.eps, angles, width / 2, static_cast<T*>(a.kv.keys) + at);
+      rotate_head(
+          from, a.k_norm.as<float>(), a.eps, angles, width / 2, static_cast<T*>(a.kv.keys) + at);
     } else {
       T* to = static_cast<T*>(a.kv.values) + at;
       for (int64_t c = threadIdx.x % 32; c < width; c += 32) to[c] = from[c];
@@ -111,7 +103,7 @@ void CudaOps::do_rope_append(
     float eps,
     View angles,
     const KvLayer& kv) {
-  const RopeAppend args{batch.slots, qkv, q_norm.as<float>(), k_norm.as<float>(), eps, angles, kv};
+  const RopeAppend args{batch.slots, qkv, q_norm, k_norm, eps, angles, kv};
   const int64_t heads = qkv.cols / kv.head_dim;
   with_activation_type(qkv.dtype, [&]<typename T>(Type<T>) {
     launch(

@@ -1,11 +1,12 @@
-// What the closures of the larger CPU ops carry from the caller to the stream's thread.
+// The arguments of the larger ops as one value, for what runs them later: closures on the CPU's
+// stream, kernels on a GPU.
 #pragma once
 
 #include <cstdint>
 
 #include "engine/ops/ops.h"
 
-namespace engram::engine::cpu {
+namespace engram::engine {
 
 struct RopeAppend {
   const int32_t* slots = nullptr;
@@ -47,4 +48,4 @@ struct ShortConv {
   View h;
 };
 
-}  // namespace engram::engine::cpu
+}  // namespace engram::engine
