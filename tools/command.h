@@ -30,6 +30,7 @@ struct Invocation {
   std::function<int()> run;
 };
 
+void add_bench_command(CLI::App& app, Invocation* invocation);
 void add_complete_command(CLI::App& app, Invocation* invocation);
 void add_convert_command(CLI::App& app, Invocation* invocation);
 void add_hash_command(CLI::App& app, Invocation* invocation);

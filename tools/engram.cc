@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "engram " ENGRAM_VERSION);
   app.get_formatter()->column_width(36);
   Invocation invocation;
+  add_bench_command(app, &invocation);
   add_complete_command(app, &invocation);
   add_tokenize_command(app, &invocation);
   add_stats_command(app, &invocation);
