@@ -406,6 +406,12 @@ void add_fake_flags(Table& table, Options* o) {
   table.real(
       "fake-load-seconds", &o->fake.load_seconds, parse_seconds, 0, kMostSeconds,
       "Time that loading takes");
+  table.real(
+      "fake-freeze-s", &o->fake.freeze_seconds, parse_seconds, 0, kMostSeconds,
+      "Time for which the engine stands still, once");
+  table.real(
+      "fake-freeze-at-s", &o->fake.freeze_at_seconds, parse_seconds, 0, kMostSeconds,
+      "When that begins, after the first request");
   table.text("fake-tokenizer", &o->fake.tokenizer, "Directory with tokenizer.json; none: bytes");
 }
 

@@ -262,8 +262,11 @@ struct FakeEngineOptions {
   int64_t max_num_seqs = 256;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs
   int64_t max_model_len = 32768;
-  std::string tokenizer;                                  // directory; empty: ids are bytes
-  double load_seconds = 0;                                // time that make_fake_engine() takes
+  std::string tokenizer;    // directory; empty: ids are bytes
+  double load_seconds = 0;  // time that make_fake_engine() takes
+  // From so long after the first request on the engine stands still for so long.
+  double freeze_at_seconds = 0;
+  double freeze_seconds = 0;
   std::function<void(const StartProgress&)> on_progress;  // as in EngineOptions
 };
 memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);

@@ -113,6 +113,7 @@ class FakeEngine : public Engine {
     }
     std::unique_ptr<Job> job = make_job(std::move(request));
     live_.emplace(job->request.id, job.get());
+    if (!first_request_) first_request_ = job->arrival;
     ++unfinished_;
     waiting_.push_back(std::move(job));
     stats_.waiting = static_cast<int64_t>(waiting_.size());
@@ -175,6 +176,7 @@ class FakeEngine : public Engine {
         std::unique_lock lock(mu_);
         const auto work = [this] { return stopping_ || !waiting_.empty() || !running_.empty(); };
         while (!wake_.wait_for(lock, std::chrono::milliseconds(500), work)) beat();
+        stand_still(lock);
         if (stopping_) break;
         beat();
         take_aborts();
@@ -184,6 +186,8 @@ class FakeEngine : public Engine {
       if (options_.step_ms > 0) {
         next = std::max(next + ticks(options_.step_ms * 1e-3), Clock::now());
         std::this_thread::sleep_until(next);
+        std::unique_lock lock(mu_);
+        stand_still(lock);
       }
       step();
     }
@@ -192,6 +196,15 @@ class FakeEngine : public Engine {
     while (!running_.empty()) {
       end_early(0, FinishReason::kCancelled, memory::unavailable("the server is shutting down"));
     }
+  }
+
+  // Returns at once, but for the time of the freeze.
+  void stand_still(std::unique_lock<std::mutex>& lock) {
+    if (options_.freeze_seconds <= 0 || !first_request_) return;
+    const Clock::time_point begin = *first_request_ + ticks(options_.freeze_at_seconds);
+    if (Clock::now() < begin) return;
+    const Clock::time_point end = begin + ticks(options_.freeze_seconds);
+    wake_.wait_until(lock, end, [this] { return stopping_; });
   }
 
   void beat() { stats_.heartbeat_ns = Clock::now().time_since_epoch().count(); }
@@ -403,6 +416,7 @@ class FakeEngine : public Engine {
   std::deque<std::unique_ptr<Job>> waiting_;
   std::unordered_map<std::string, Job*> live_;
   EngineStats stats_;
+  std::optional<Clock::time_point> first_request_;
   int64_t unfinished_ = 0;  // sinks that wait for on_done()
   bool draining_ = false;
   bool stopping_ = false;

@@ -170,4 +170,39 @@ TEST_CASE("simulator: destruction ends what is left", "[fake]") {
   CHECK(sink->status_.code() == memory::Code::kUnavailable);
 }
 
+TEST_CASE("simulator: a freeze holds up what runs and what waits", "[fake]") {
+  FakeEngineOptions options;
+  options.step_ms = 1;
+  options.freeze_at_seconds = 0.1;
+  options.freeze_seconds = 0.2;
+  const std::unique_ptr<Engine> engine = engine_of(options);
+  const auto sink = std::make_shared<Recorder>();
+  REQUIRE(engine->submit(request_of("a", 400, sink)).ok());
+  REQUIRE(sink->wait());
+  CHECK(sink->tokens_ == 400);
+  // At most 101 steps fit before it; a step is never shorter than it should be.
+  CHECK(sink->usage_.first_token_seconds < sink->usage_.total_seconds);
+  CHECK(sink->usage_.total_seconds > 0.55);
+
+  options.freeze_at_seconds = 0;
+  const std::unique_ptr<Engine> frozen = engine_of(options);
+  const auto early = std::make_shared<Recorder>();
+  REQUIRE(frozen->submit(request_of("a", 1, early)).ok());
+  REQUIRE(early->wait());
+  CHECK(early->usage_.queue_seconds >= 0.2);
+  CHECK(early->usage_.first_token_seconds >= 0.2);
+}
+
+TEST_CASE("simulator: destruction ends a freeze", "[fake]") {
+  FakeEngineOptions options;
+  options.freeze_seconds = 1000;
+  const auto sink = std::make_shared<Recorder>();
+  {
+    const std::unique_ptr<Engine> engine = engine_of(options);
+    REQUIRE(engine->submit(request_of("a", 1, sink)).ok());
+  }
+  REQUIRE(sink->wait());
+  CHECK(sink->status_.code() == memory::Code::kUnavailable);
+}
+
 }  // namespace engram::engine
