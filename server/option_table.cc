@@ -251,9 +251,9 @@ void add_model_flags(Table& table, Options* o) {
           "Base of the seeds of requests without one")
       .aliases = {"--random-seed", "-s"};
   table.choice(
-      "ngram-fetch", &o->engine.ngram_fetch, {"prefetch", "sync", "skip"},
-      "How table rows reach their layer; sync and skip are for measuring, skip gives the outputs "
-      "of another model");
+      "ngram-fetch", &o->engine.ngram_fetch, {"prefetch", "sync", "skip", "zero"},
+      "How table rows reach their layer; the others are for measuring, skip and zero give the "
+      "outputs of other models");
 }
 
 void add_scheduling_flags(Table& table, Options* o) {

@@ -43,8 +43,7 @@ Status check_options(const EngineOptions& o) {
   ENGRAM_RETURN_IF_ERROR(check_one_of("--device", o.device, {"auto", "cpu", "cuda"}));
   ENGRAM_RETURN_IF_ERROR(check_one_of("--dtype", o.dtype, {"auto", "float32", "bfloat16"}));
   ENGRAM_RETURN_IF_ERROR(check_one_of("--load-format", o.load_format, {"auto", "dummy"}));
-  ENGRAM_RETURN_IF_ERROR(
-      check_one_of("--ngram-fetch", o.ngram_fetch, {"prefetch", "sync", "skip"}));
+  ENGRAM_RETURN_IF_ERROR(fetch_mode(o.ngram_fetch).status());
   ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 16));
   ENGRAM_RETURN_IF_ERROR(
       check_range("--max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 17));
@@ -76,11 +75,6 @@ OpsLimits ops_limits(const EngineOptions& o, const ModelConfig& c) {
        (c.hc_mult + 1) * c.hidden_size});
   limits.max_context = o.max_model_len > 0 ? o.max_model_len : c.max_position_embeddings;
   return limits;
-}
-
-FetchMode fetch_mode(const std::string& name) {
-  if (name == "sync") return FetchMode::kSync;
-  return name == "skip" ? FetchMode::kSkip : FetchMode::kPrefetch;
 }
 
 // Logits of the sampled rows of a step, in slices when the vocabulary is large.
@@ -228,7 +222,7 @@ Status allocate(EngineParts& parts, DType act) {
   parts.model = std::move(model).value();
   Result<std::unique_ptr<Prefetch>> prefetch = Prefetch::make(
       *parts.backend.device, *parts.compute, parts.tables->stores(), parts.weights->token_map, act,
-      fetch_mode(o.ngram_fetch),
+      fetch_mode(o.ngram_fetch).value(),
       {.max_num_batched_tokens = o.max_num_batched_tokens, .max_num_seqs = o.max_num_seqs});
   if (!prefetch.ok()) return prefetch.status();
   parts.prefetch = std::move(prefetch).value();

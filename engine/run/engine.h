@@ -205,6 +205,15 @@ class Engine {
   // Errors, after which the old tables serve on: those of TableSet::open(); FAILED_PRECONDITION
   // without Engram layers; UNAVAILABLE while another swap is going on, or when the engine stops.
   virtual memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) = 0;
+  // Opens the same tables once more, elsewhere; they lie idle until exchange_tables() lets them and
+  // the ones in use change places, which takes no loading. Blocks as swap_tables() does, and with
+  // its errors; FAILED_PRECONDITION when there are no idle tables to exchange.
+  virtual memory::Status open_idle_tables(const memory::TableSetOptions& options) = 0;
+  virtual memory::Result<TableSwap> exchange_tables() = 0;
+  // Changes EngineOptions::ngram_fetch; blocks until the change is made. INVALID_ARGUMENT names
+  // what there is; FAILED_PRECONDITION while a request is live, without Engram layers, or when the
+  // engine was started with skip, without memory for rows; UNAVAILABLE when the engine stops.
+  virtual memory::Status set_ngram_fetch(const std::string& mode) = 0;
   // No new requests; returns when the last one ended or the time is over (false: some are left).
   virtual bool drain(std::chrono::milliseconds limit) = 0;
 };
@@ -237,7 +246,8 @@ struct EngineOptions {
   std::string generation_config = "auto";
   // How rows reach their layer: prefetch on a side stream; sync: fetched inside the step's own
   // stream (to measure what prefetch hides); skip: the Engram module is left out (to measure what
-  // it costs; the outputs are then those of another model).
+  // it costs); zero: no row is fetched and the module computes with rows of zeros (to tell the two
+  // apart). The outputs of skip and zero are those of other models.
   std::string ngram_fetch = "prefetch";
   memory::TableSetOptions tables;  // where they come from, and the memory they lie in
   // Verify mode: so many live lookups per second are done again from the token ids and the source

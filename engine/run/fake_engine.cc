@@ -131,8 +131,11 @@ class FakeEngine : public Engine {
 
   std::vector<memory::TableReport> tables() override { return {}; }
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions&) override {
-    return memory::failed_precondition("the simulator has no n-gram tables");
+    return no_tables();
   }
+  Status open_idle_tables(const memory::TableSetOptions&) override { return no_tables(); }
+  memory::Result<TableSwap> exchange_tables() override { return no_tables(); }
+  Status set_ngram_fetch(const std::string&) override { return no_tables(); }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);
     EngineStats copy = stats_;
@@ -148,6 +151,10 @@ class FakeEngine : public Engine {
   }
 
  private:
+  static Status no_tables() {
+    return memory::failed_precondition("the simulator has no n-gram tables");
+  }
+
   std::unique_ptr<Job> make_job(Request request) const {
     auto job = std::make_unique<Job>();
     job->arrival = Clock::now();

@@ -21,51 +21,136 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-Result<TableSwap> EngineLoop::swap_tables(const memory::TableSetOptions& options) {
+// One swap at a time: whoever begins it has idle_tables_ for itself until end_swap().
+Status EngineLoop::begin_swap() {
   if (parts_->weights->tables.empty()) {
     return memory::failed_precondition("the model has no Engram layers, hence no tables to swap");
   }
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    if (stopping_) return memory::unavailable("the engine is stopping");
-    if (std::exchange(swapping_, true)) {
-      return memory::unavailable("another swap of the tables is going on");
-    }
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (stopping_) return memory::unavailable("the engine is stopping");
+  if (std::exchange(swapping_, true)) {
+    return memory::unavailable("another swap of the tables is going on");
   }
-  const Clock::time_point begin = Clock::now();
+  return {};
+}
+
+void EngineLoop::end_swap() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  swapping_ = false;
+}
+
+Result<std::unique_ptr<TableSet>> EngineLoop::open_again(const memory::TableSetOptions& options) {
   memory::TableRequest request = table_request(*parts_->weights);
   request.options = options;
   request.device = parts_->backend.device.get();
   Result<std::unique_ptr<TableSet>> opened = TableSet::open(request);
+  if (opened.ok() && parts_->options.wrap_table_for_test) {
+    for (std::unique_ptr<memory::RowStore>& store : opened.value()->stores_for_test()) {
+      store = parts_->options.wrap_table_for_test(std::move(store));
+    }
+  }
+  return opened;
+}
+
+// Afterwards *set is the tables that were in use.
+Result<TableSwap> EngineLoop::swap_with(std::shared_ptr<TableSet>* set, double open_seconds) {
   PendingSwap swap;
+  swap.set = std::move(*set);
+  swap.result.open_seconds = open_seconds;
   std::unique_lock<std::mutex> lock(mu_);
   if (stopping_) {
     swap.status = memory::unavailable("the engine is stopping");
-  } else if (!opened.ok()) {
-    swap.status = opened.status();
   } else {
-    swap.set = std::move(opened).value();
-    if (parts_->options.wrap_table_for_test) {
-      for (std::unique_ptr<memory::RowStore>& store : swap.set->stores_for_test()) {
-        store = parts_->options.wrap_table_for_test(std::move(store));
-      }
-    }
-    swap.result.open_seconds = seconds_since(begin);
     swap_ = &swap;
     work_.notify_one();
     swapped_.wait(lock, [&] { return swap.done; });
   }
-  lock.unlock();
-  // Unmapping a large table takes a while, and the engine need not wait for it.
-  swap.set.reset();
-  lock.lock();
-  swapping_ = false;
+  *set = std::move(swap.set);
   if (!swap.status.ok()) return swap.status;
+  return std::move(swap.result);
+}
+
+Result<TableSwap> EngineLoop::swap_tables(const memory::TableSetOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(begin_swap());
+  const Clock::time_point begin = Clock::now();
+  Result<std::unique_ptr<TableSet>> opened = open_again(options);
+  if (!opened.ok()) {
+    end_swap();
+    return opened.status();
+  }
+  std::shared_ptr<TableSet> set = std::move(opened).value();
+  Result<TableSwap> swapped = swap_with(&set, seconds_since(begin));
+  // Unmapping a large table takes a while, and the engine need not wait for it.
+  set.reset();
+  end_swap();
+  if (!swapped.ok()) return swapped;
+  const TableSwap& swap = swapped.value();
   spdlog::info(
       "n-gram tables: version {} follows {}; loaded in {:.2f} s, {:.3f} ms between two steps",
-      swap.result.new_version, swap.result.old_version, swap.result.open_seconds,
-      swap.result.pause_seconds * 1e3);
-  return std::move(swap.result);
+      swap.new_version, swap.old_version, swap.open_seconds, swap.pause_seconds * 1e3);
+  return swapped;
+}
+
+Status EngineLoop::open_idle_tables(const memory::TableSetOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(begin_swap());
+  Result<std::unique_ptr<TableSet>> opened = open_again(options);
+  if (opened.ok()) idle_tables_ = std::move(opened).value();
+  end_swap();
+  return opened.status();
+}
+
+Result<TableSwap> EngineLoop::exchange_tables() {
+  ENGRAM_RETURN_IF_ERROR(begin_swap());
+  Result<TableSwap> swapped = memory::failed_precondition("there are no idle n-gram tables");
+  if (idle_tables_ != nullptr) swapped = swap_with(&idle_tables_, 0);
+  end_swap();
+  return swapped;
+}
+
+Status EngineLoop::set_ngram_fetch(const std::string& mode) {
+  const Result<FetchMode> wanted = fetch_mode(mode);
+  if (!wanted.ok()) return wanted.status();
+  if (parts_->weights->tables.empty()) {
+    return memory::failed_precondition("the model has no Engram layers, hence no rows to fetch");
+  }
+  PendingMode pending{.mode = wanted.value()};
+  std::unique_lock<std::mutex> lock(mu_);
+  swapped_.wait(lock, [this] { return mode_ == nullptr; });
+  if (stopping_) return memory::unavailable("the engine is stopping");
+  mode_ = &pending;
+  work_.notify_one();
+  swapped_.wait(lock, [&] { return pending.done; });
+  return pending.status;
+}
+
+// What is computed with zeros or without the module is another model's: its cached prefixes are
+// kept apart.
+void EngineLoop::take_mode() {
+  PendingMode* pending = nullptr;
+  Status status;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    pending = mode_;
+    if (pending == nullptr) return;
+    if (stopping_) {
+      status = memory::unavailable("the engine is stopping");
+    } else if (!live_ids_.empty()) {
+      status = memory::failed_precondition(
+          "how rows are fetched cannot be changed while requests are live, and " +
+          std::to_string(live_ids_.size()) + " are");
+    }
+  }
+  // Requests that are submitted from here on begin after the change.
+  if (status.ok()) status = parts_->prefetch->set_mode(pending->mode);
+  if (status.ok()) {
+    fetch_mode_ = pending->mode;
+    use_tables(tables_version_);
+  }
+  const std::lock_guard<std::mutex> lock(mu_);
+  pending->status = std::move(status);
+  pending->done = true;
+  mode_ = nullptr;
+  swapped_.notify_all();
 }
 
 // Between two steps: the old stores are idle once prefetch has let go of them.
@@ -100,10 +185,13 @@ void EngineLoop::take_swap() {
   swapped_.notify_all();
 }
 
-// Names the tables that all steps from now on use.
+// Names the tables, and the use of them, of all steps from now on.
 void EngineLoop::use_tables(const std::string& version) {
   tables_version_ = version;
-  scheduler_.use_tables(version + "/" + std::to_string(distrusted_));
+  const char* model = fetch_mode_ == FetchMode::kSkip   ? "/skip"
+                      : fetch_mode_ == FetchMode::kZero ? "/zero"
+                                                        : "";
+  scheduler_.use_tables(version + "/" + std::to_string(distrusted_) + model);
 }
 
 void EngineLoop::start_verifier() {

@@ -50,7 +50,8 @@ EngineLoop::EngineLoop(std::unique_ptr<EngineParts> parts)
           parts_->options.max_queued_requests > 0 ? parts_->options.max_queued_requests
                                                   : 4 * parts_->options.max_num_seqs),
       tables_(parts_->tables),
-      scheduler_(scheduler_limits(parts_->options), *parts_->pool) {
+      scheduler_(scheduler_limits(parts_->options), *parts_->pool),
+      fetch_mode_(fetch_mode(parts_->options.ngram_fetch).value()) {
   start_verifier();
   thread_ = std::thread([this] { loop(); });
 }
@@ -123,6 +124,7 @@ void EngineLoop::loop() {
   while (wait_for_work(&aborts)) {
     take_bad_rows();
     take_swap();
+    take_mode();
     for (const auto& [id, code] : aborts) {
       const auto found = by_id_.find(id);
       if (found == by_id_.end()) continue;
@@ -139,6 +141,7 @@ void EngineLoop::loop() {
         FinishReason::kError);
   }
   take_swap();
+  take_mode();
   ENGRAM_CHECK(parts_->pool->free_pages() == parts_->pool->pages());
   ENGRAM_CHECK(parts_->prefetch->free_slots() == parts_->prefetch->slots());
 }
@@ -150,8 +153,8 @@ bool EngineLoop::wait_for_work(std::vector<std::pair<std::string, Code>>* aborts
   {
     std::unique_lock<std::mutex> lock(mu_);
     const auto something = [this] {
-      return stopping_ || swap_ != nullptr || !bad_rows_.empty() || !arrivals_.empty() ||
-             !aborts_.empty();
+      return stopping_ || swap_ != nullptr || mode_ != nullptr || !bad_rows_.empty() ||
+             !arrivals_.empty() || !aborts_.empty();
     };
     if (live_.empty()) work_.wait_for(lock, kHeartbeat, something);
     stop = stopping_;
@@ -390,7 +393,7 @@ void EngineLoop::keep_prompt_logprobs(
 }
 
 void EngineLoop::count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone) {
-  if (parts_->prefetch->slots() == 0) return;
+  if (!parts_->prefetch->has_tickets()) return;
   for (const PlannedSequence& p : plan.sequences) {
     if (undone.contains(p.sequence)) continue;
     LiveRequest& live = owner(p.sequence);

@@ -61,6 +61,9 @@ class EngineLoop : public Engine {
   EngineStats stats() override;
   std::vector<memory::TableReport> tables() override;
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) override;
+  memory::Status open_idle_tables(const memory::TableSetOptions& options) override;
+  memory::Result<TableSwap> exchange_tables() override;
+  memory::Status set_ngram_fetch(const std::string& mode) override;
   bool drain(std::chrono::milliseconds limit) override;
 
  private:
@@ -82,12 +85,25 @@ class EngineLoop : public Engine {
     bool done = false;
   };
 
+  // A change of how rows are fetched. Guarded by mu_.
+  struct PendingMode {
+    FetchMode mode = FetchMode::kPrefetch;
+    memory::Status status = {};
+    bool done = false;
+  };
+
   void loop();
   bool wait_for_work(std::vector<std::pair<std::string, memory::Code>>* aborts);
   void take_arrivals(std::vector<Arrival> arrivals);
   void begin(Arrival arrival);
   void expire();
+  memory::Status begin_swap();
+  void end_swap();
+  memory::Result<std::unique_ptr<memory::TableSet>> open_again(
+      const memory::TableSetOptions& options);
+  memory::Result<TableSwap> swap_with(std::shared_ptr<memory::TableSet>* set, double open_seconds);
   void take_swap();
+  void take_mode();
   void use_tables(const std::string& version);
   void start_verifier();
   void take_bad_rows();
@@ -129,7 +145,8 @@ class EngineLoop : public Engine {
   std::condition_variable idle_;  // a request ended
   std::condition_variable swapped_;
   PendingSwap* swap_ = nullptr;
-  bool swapping_ = false;                     // from opening to releasing
+  bool swapping_ = false;  // from opening to releasing
+  PendingMode* mode_ = nullptr;
   std::shared_ptr<memory::TableSet> tables_;  // what the engine thread uses
   std::vector<RowVerifier::Bad> bad_rows_;    // found by the verifier
   std::vector<Arrival> arrivals_;
@@ -141,12 +158,16 @@ class EngineLoop : public Engine {
   bool stopping_ = false;
   EngineStats published_;
 
+  // Whoever set swapping_.
+  std::shared_ptr<memory::TableSet> idle_tables_;
+
   // Engine thread.
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<LiveRequest>> live_;  // by key
   std::unordered_map<std::string, uint64_t> by_id_;
   std::unordered_map<uint64_t, std::pair<LiveRequest*, Choice*>> by_sequence_;
   std::string tables_version_;
+  FetchMode fetch_mode_;
   int64_t distrusted_ = 0;  // times that cached prefixes became useless through a wrong row
   uint64_t next_key_ = 1;
   uint64_t next_sequence_ = 1;

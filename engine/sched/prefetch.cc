@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <numeric>
 #include <string>
 
@@ -29,6 +30,20 @@ int64_t row_key(size_t table, int64_t row) {
 }
 
 }  // namespace
+
+Result<FetchMode> fetch_mode(const std::string& name) {
+  constexpr std::pair<const char*, FetchMode> kModes[] = {
+      {"prefetch", FetchMode::kPrefetch},
+      {"sync", FetchMode::kSync},
+      {"skip", FetchMode::kSkip},
+      {"zero", FetchMode::kZero}};
+  std::string list;
+  for (const auto& [known, mode] : kModes) {
+    if (name == known) return mode;
+    list.append(list.empty() ? "" : ", ").append(known);
+  }
+  return memory::invalid_argument("--ngram-fetch must be one of " + list + ", got " + name);
+}
 
 Prefetch::Prefetch(
     memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode)
@@ -88,6 +103,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
     fetch->device_slots = std::move(slots).value();
   }
   p->side_ = device.make_stream("ngram-rows");
+  if (mode == FetchMode::kZero) ENGRAM_RETURN_IF_ERROR(p->set_mode(mode));
   return p;
 }
 
@@ -125,6 +141,28 @@ int64_t Prefetch::staging_bytes() const {
     bytes += layer->staging.bytes() + layer->host_staging.bytes();
   }
   return bytes;
+}
+
+Status Prefetch::set_mode(FetchMode mode) {
+  ENGRAM_CHECK(known_.empty());
+  ENGRAM_CHECK(in_step_.empty());
+  if (layers_.empty() && mode != FetchMode::kSkip) {
+    return memory::failed_precondition(
+        "there is no staging memory for n-gram rows: the engine was started without them");
+  }
+  drain();
+  mode_ = mode;
+  if (mode != FetchMode::kZero) return {};
+  for (const std::unique_ptr<Layer>& layer : layers_) clear_staging(*layer);
+  compute_.synchronize();
+  return {};
+}
+
+void Prefetch::clear_staging(Layer& layer) {
+  const memory::View& to = layer.gathered;
+  const int64_t bytes = to.rows * to.cols * memory::dtype_bytes(to.dtype);
+  std::memset(to.data, 0, static_cast<size_t>(bytes));
+  if (to.data != layer.view.data) device_.copy(compute_, layer.view.data, to.data, bytes);
 }
 
 void Prefetch::add(uint64_t sequence, uint64_t request) {
@@ -271,7 +309,7 @@ void Prefetch::count_usage(const Fetch& fetch) {
 }
 
 void Prefetch::look_ahead(std::span<const FetchRange> expected) {
-  if (layers_.empty() || mode_ == FetchMode::kSync) return;
+  if (!fetches_ahead()) return;
   std::map<uint64_t, const FetchRange*> by_sequence;
   for (const FetchRange& range : expected) by_sequence[range.sequence] = &range;
   for (auto& [id, known] : known_) {
@@ -303,7 +341,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
 }
 
 void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
-  if (layers_.empty() || mode_ == FetchMode::kSync || ranges.empty()) return;
+  if (!fetches_ahead() || ranges.empty()) return;
   ENGRAM_CHECK(in_step_.empty());
   Fetch& fetch = next_fetch();
   const SteadyClock::time_point begin = SteadyClock::now();
@@ -371,7 +409,12 @@ std::span<const int32_t> Prefetch::prepare(
   step_slots_.clear();
   step_serial_ = 0;
   late_serial_ = 0;
-  if (layers_.empty()) return {};
+  if (!has_tickets()) return {};
+  if (mode_ == FetchMode::kZero) {
+    step_slots_.resize(static_cast<size_t>(plan.tokens()));
+    std::iota(step_slots_.begin(), step_slots_.end(), 0);
+    return step_slots_;
+  }
   for (const std::unique_ptr<Fetch>& done : ring_) {
     if (done->finished->done()) settle(*done);
   }
@@ -410,8 +453,9 @@ std::span<const int32_t> Prefetch::prepare(
 
 std::vector<Ticket> Prefetch::tickets() {
   std::vector<Ticket> tickets;
+  if (!has_tickets()) return tickets;
   tickets.reserve(layers_.size());
-  const Fetch* fetch = layers_.empty() ? nullptr : ring_[step_serial_ % ring_.size()].get();
+  const Fetch* fetch = ring_[step_serial_ % ring_.size()].get();
   for (size_t l = 0; l < layers_.size(); ++l) {
     // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
     // was used again since had been waited for then.
@@ -440,7 +484,7 @@ std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
 }
 
 StepFetch Prefetch::commit(const BatchPlan& plan) {
-  if (layers_.empty()) return {};
+  if (!fetches()) return {};
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
   int64_t waited_ns = 0;
   for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();

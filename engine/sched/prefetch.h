@@ -20,6 +20,7 @@
 #include <memory>
 #include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -35,8 +36,12 @@
 namespace engram::engine {
 
 // prefetch: on the side stream. sync: in the compute stream itself, so that all of it is exposed.
-// skip: not at all; there are no tickets then.
-enum class FetchMode { kPrefetch, kSync, kSkip };
+// skip: not at all; there are no tickets then. zero: not at all either, but there are tickets, for
+// staging that holds zeros: the module computes, and nothing is hashed, read or waited for.
+enum class FetchMode { kPrefetch, kSync, kSkip, kZero };
+
+// "prefetch", "sync", "skip", "zero"; INVALID_ARGUMENT names them.
+memory::Result<FetchMode> fetch_mode(const std::string& name);
 
 // Where one layer's rows of a step are.
 struct StagedRows {
@@ -117,8 +122,9 @@ struct PrefetchStats {
 
 class Prefetch {
  public:
-  // Stores, token map and streams outlive the object. `compute` is used by kSync only.
-  // RESOURCE_EXHAUSTED when the staging memory cannot be had.
+  // Stores, token map and streams outlive the object. `compute` is used by kSync and set_mode().
+  // RESOURCE_EXHAUSTED when the staging memory cannot be had. What starts with kSkip has no staging
+  // and stays with it.
   static memory::Result<std::unique_ptr<Prefetch>> make(
       memory::Device& device,
       memory::Stream& compute,
@@ -133,6 +139,12 @@ class Prefetch {
   // their gather times are not measured. Once, before the first fetch. RESOURCE_EXHAUSTED when the
   // pinned memory cannot be had. REQUIRES: a device whose buffers the host does not read.
   memory::Status decode_on_device(memory::EnqueueDecode decode);
+
+  // Changes how rows are fetched. FAILED_PRECONDITION when that needs staging and there is none.
+  // REQUIRES: no sequence is known, no step is being run.
+  memory::Status set_mode(FetchMode mode);
+  // Whether steps get tickets.
+  bool has_tickets() const { return !layers_.empty() && mode_ != FetchMode::kSkip; }
 
   int64_t slots() const { return slots_; }
   int64_t free_slots() const { return static_cast<int64_t>(free_.size()); }
@@ -248,6 +260,9 @@ class Prefetch {
   Prefetch(
       memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
   memory::Status allocate_staging(Layer& layer, memory::DType act);
+  void clear_staging(Layer& layer);
+  bool fetches() const { return has_tickets() && mode_ != FetchMode::kZero; }
+  bool fetches_ahead() const { return fetches() && mode_ == FetchMode::kPrefetch; }
   void free_slot(int32_t slot);
   void free_staged(Known& known, int64_t begin, int64_t end);
   void free_failed(Known& known, int64_t begin, int64_t end);
@@ -272,7 +287,6 @@ class Prefetch {
   memory::Device& device_;
   memory::Stream& compute_;
   const TokenMap& token_map_;
-  FetchMode mode_;
   PrefetchLimits limits_;
   int64_t slots_ = 0;
   memory::EnqueueDecode decode_ = nullptr;
@@ -281,6 +295,7 @@ class Prefetch {
   std::unique_ptr<memory::Stream> side_;
 
   // Engine thread.
+  FetchMode mode_;
   std::vector<std::unique_ptr<Fetch>> ring_;
   uint64_t serial_ = 0;
   std::vector<int32_t> free_;

@@ -373,6 +373,50 @@ TEST_CASE("prefetch: skipped, there are neither slots nor tickets", "[prefetch]"
   CHECK(rig.prefetch->staging_bytes() == 0);
 }
 
+TEST_CASE("prefetch: zero, every slot of a step holds zeros and nothing is fetched", "[prefetch]") {
+  Rig rig(FetchMode::kPrefetch, kSmall, [] {});
+  const int64_t all = rig.prefetch->slots();
+  OneStep step(9);
+  const auto run = [&] {
+    rig.prefetch->add(1, 1);
+    const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+    const auto seen = run_step(
+        rig, slots, [] {}, [] {});
+    CHECK(rig.prefetch->commit(step.plan).missing.empty());
+    rig.prefetch->forget(1);
+    CHECK(rig.prefetch->free_slots() == all);
+    return seen;
+  };
+  const auto rows = run();
+  CHECK(rows[0] != std::vector<float>(rows[0].size()));
+  for (int turn = 0; turn < 2; ++turn) {
+    const int64_t fetches = rig.prefetch->stats().fetches;
+    REQUIRE(rig.prefetch->set_mode(FetchMode::kZero).ok());
+    const auto zeros = run();
+    REQUIRE(zeros.size() == 2);
+    for (size_t layer = 0; layer < 2; ++layer) {
+      CHECK(zeros[layer] == std::vector<float>(rows[layer].size()));
+    }
+    CHECK(rig.prefetch->stats().fetches == fetches);
+    REQUIRE(rig.prefetch->set_mode(FetchMode::kSkip).ok());
+    rig.prefetch->add(1, 1);
+    CHECK(rig.prefetch->prepare(step.plan, step.tokens_of()).empty());
+    CHECK(rig.prefetch->tickets().empty());
+    CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns == 0);
+    rig.prefetch->forget(1);
+    CHECK(rig.prefetch->stats().fetches == fetches);
+    REQUIRE(rig.prefetch->set_mode(turn == 0 ? FetchMode::kSync : FetchMode::kPrefetch).ok());
+    CHECK(run() == rows);
+  }
+}
+
+TEST_CASE("prefetch: begun without staging, it stays without", "[prefetch]") {
+  Rig rig(FetchMode::kSkip, kSmall, [] {});
+  CHECK(rig.prefetch->set_mode(FetchMode::kSkip).ok());
+  CHECK(rig.prefetch->set_mode(FetchMode::kPrefetch).code() == memory::Code::kFailedPrecondition);
+  CHECK_FALSE(rig.prefetch->has_tickets());
+}
+
 namespace {
 
 void run_gathers(Rig& rig) {
