@@ -1,0 +1,96 @@
+// One run of the load generator: which request is sent when, by whom, and what is done when the run
+// must end early. See load_client.h for the threads.
+#pragma once
+
+#include <engram/v1/completions.grpc.pb.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "tools/bench/gate.h"
+#include "tools/bench/load_client.h"
+#include "tools/bench/load_stream.h"
+#include "tools/bench/timers.h"
+
+namespace engram::tools::bench {
+
+class LoadRun : public LoadStream::Owner {
+ public:
+  using Channels = std::vector<std::shared_ptr<grpc::Channel>>;
+
+  LoadRun(
+      const Channels& channels,
+      const std::vector<PlannedRequest>& plan,
+      const std::vector<PlannedRequest>& probes,
+      const LoadOptions& options);
+
+  LoadResult run();
+
+  void finished(LoadStream* stream, const grpc::Status& status) override;
+
+ private:
+  // Requests count from 0, probes from plan_.size().
+  bool is_probe(size_t index) const { return index >= plan_.size(); }
+  PlannedRequest probe_of(size_t index) const;
+  v1::CompleteRequest request_of(size_t index, const PlannedRequest& planned) const;
+  std::shared_ptr<LoadStream> make_stream(size_t index) const;
+  double now() const { return std::chrono::duration<double>(RunClock::now() - zero_).count(); }
+
+  // The sending thread.
+  void pace();
+  // Any thread. Does nothing when the run is being stopped.
+  void start(const std::shared_ptr<LoadStream>& stream, double ready_s);
+  void judge(RequestRecord& record, double cancel_after_s, const grpc::Status& status);
+
+  // The caller's thread.
+  void watch();
+  void look_for_the_server();
+  void keep_receivers_awake();
+  void stop();
+  LoadProgress progress();
+
+  // constant
+  const Channels& channels_;
+  const std::vector<PlannedRequest>& plan_;
+  const std::vector<PlannedRequest>& probes_;
+  const LoadOptions& options_;
+  std::vector<std::unique_ptr<v1::Completions::Stub>> stubs_;
+  RunClock::time_point zero_;
+  LoadStream::Setting setting_;
+
+  // caller's thread
+  RunClock::time_point last_seen_;  // a connection, after calls failed for want of one
+  bool looking_ = false;
+  int turns_ = 0;
+
+  // atomic: told between the threads without the lock
+  std::atomic<bool> stop_pacing_{false};
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> connection_failed_{false};
+  std::atomic<int64_t> sent_{0};
+  std::atomic<int64_t> over_{0};
+  std::atomic<int64_t> failed_{0};
+  std::atomic<int64_t> left_;  // requests of the plan that are not over
+
+  Gate gate_;
+  LoadResult result_;  // requests[i]: by whoever finishes request i
+
+  // guarded by mu_
+  std::mutex mu_;
+  std::condition_variable changed_;
+  // Shared: a timer or stop() may cancel while gRPC ends the call.
+  std::unordered_map<size_t, std::shared_ptr<LoadStream>> live_;
+  std::deque<RequestRecord> probe_records_;
+  bool pacing_over_ = false;
+
+  Timers timers_;  // last: its thread ends first
+};
+
+}  // namespace engram::tools::bench
