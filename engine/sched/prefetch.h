@@ -27,6 +27,7 @@
 #include "engine/sched/batch_plan.h"
 #include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
+#include "engine/sched/slot_pool.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/table/row_decode.h"
@@ -42,7 +43,8 @@ enum class FetchMode { kPrefetch, kSync, kSkip };
 struct StagedRows {
   const memory::Event* ready = nullptr;       // wait for it before reading; null: no need to
   std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait
-  memory::View rows;                          // [slots, E] act
+  memory::View rows;                          // [slots, E] act; [T, E] if in_step_order
+  bool in_step_order = false;                 // token t's row is row t, not row row_slots[t]
 };
 
 // Rows on their way. Redeemed exactly once: a dropped live ticket is a step that did not wait.
@@ -135,7 +137,7 @@ class Prefetch {
   memory::Status decode_on_device(memory::EnqueueDecode decode);
 
   int64_t slots() const { return slots_; }
-  int64_t free_slots() const { return static_cast<int64_t>(free_.size()); }
+  int64_t free_slots() const { return free_.free(); }
   int64_t staging_bytes() const;
 
   // A sequence begins; its traffic is counted for the request.
@@ -283,7 +285,7 @@ class Prefetch {
   // Engine thread.
   std::vector<std::unique_ptr<Fetch>> ring_;
   uint64_t serial_ = 0;
-  std::vector<int32_t> free_;
+  SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
   std::map<int32_t, memory::Status> failed_;  // slots in use whose rows are missing
   std::map<std::pair<size_t, int64_t>, memory::Status> quarantined_;  // table, row
