@@ -138,9 +138,9 @@ void Model::forward(
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
     const bool has_engram = w.engram >= 0 && !tickets.empty();
-    if (layer > 0 && has_engram) ops_.add(stream, h, out);
     if (has_engram) {
-      engram_layer(stream, batch, w.engram, std::move(tickets[static_cast<size_t>(w.engram)]));
+      Ticket ticket = std::move(tickets[static_cast<size_t>(w.engram)]);
+      engram_layer(stream, batch, w.engram, std::move(ticket), layer > 0 ? out : View());
     }
     if (layer > 0 && !has_engram) {
       ops_.add_rms_norm(stream, h, out, w.input_norm, eps, normed);
@@ -164,21 +164,25 @@ void Model::forward(
       first_rows(normed_, wanted_count));
 }
 
-void Model::engram_layer(Stream& stream, const Batch& batch, int index, Ticket ticket) {
+void Model::engram_layer(
+    Stream& stream, const Batch& batch, int index, Ticket ticket, View pending) {
   const EngramConfig& c = config_.engram;
   const EngramWeights& w = weights_.engram[static_cast<size_t>(index)];
   const int64_t stream_width = config_.hc_mult * config_.hidden_size;
   const View h = first_rows(h_, batch.tokens);
-  const View rows = first_rows(rows_, batch.tokens);
   const View key_value = first_rows(key_value_, batch.tokens);
   const View update = first_rows(update_, batch.tokens);
   const StagedRows staged = ticket.redeem();
   if (staged.ready != nullptr) stream.wait(*staged.ready, staged.waited_ns);
-  ops_.gather_rows(stream, staged.rows, batch.row_slots, rows);
+  View rows = staged.rows;
+  if (!staged.in_step_order) {
+    rows = first_rows(rows_, batch.tokens);
+    ops_.gather_rows(stream, staged.rows, batch.row_slots, rows);
+  }
   ops_.linear(stream, rows, w.key_value, w.key_value_bias, key_value);
   ops_.engram_gate(
       stream, key_value.col_range(0, stream_width),
-      key_value.col_range(stream_width, config_.hidden_size), h, w.key_norm, w.query_norm,
+      key_value.col_range(stream_width, config_.hidden_size), h, pending, w.key_norm, w.query_norm,
       static_cast<float>(c.norm_eps), first_rows(gates(index), batch.tokens), update);
   if (c.kernel_size == 0) {
     ops_.add(stream, h, update);

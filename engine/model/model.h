@@ -67,7 +67,8 @@ class Model {
 
   struct Place;
   int64_t place_buffers(uint8_t* base);
-  void engram_layer(Stream& stream, const Batch& batch, int index, Ticket ticket);
+  // pending: what is still to be added to h; empty: nothing.
+  void engram_layer(Stream& stream, const Batch& batch, int index, Ticket ticket, View pending);
   void attention(Stream& stream, const Batch& batch, int layer);
   void feed_forward(Stream& stream, const LayerWeights& w, View h, View attn);
   KvLayer kv_layer(int layer) const;

@@ -30,6 +30,7 @@ struct EngramGate {
   View key;
   View value;
   View h;
+  View pending;  // empty: none
   View key_norm;
   View query_norm;
   float eps = 0.f;

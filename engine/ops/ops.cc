@@ -193,6 +193,7 @@ void Ops::engram_gate(
     View key,
     View value,
     View h,
+    View pending,
     View key_norm,
     View query_norm,
     float eps,
@@ -200,6 +201,7 @@ void Ops::engram_gate(
     View u) {
   check_same_shape(key, h);
   check_same_shape(key, u);
+  if (!pending.empty()) check_same_shape(key, pending);
   ENGRAM_CHECK(is_act(key.dtype));
   ENGRAM_CHECK(value.dtype == key.dtype);
   ENGRAM_CHECK(value.rows == key.rows);
@@ -213,9 +215,10 @@ void Ops::engram_gate(
   }
   if (key.rows == 0) return;
   account(
-      Op::kEngramGate, 3 * view_bytes(key) + view_bytes(value) + view_bytes(gates),
+      Op::kEngramGate,
+      3 * view_bytes(key) + view_bytes(value) + view_bytes(gates) + 2 * view_bytes(pending),
       9 * key.rows * key.cols);
-  do_engram_gate(stream, key, value, h, key_norm, query_norm, eps, gates, u);
+  do_engram_gate(stream, key, value, h, pending, key_norm, query_norm, eps, gates, u);
 }
 
 void Ops::short_conv(

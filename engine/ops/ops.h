@@ -196,16 +196,17 @@ class Ops {
   // out[i] = x[rows[i]].  x [any, C], out [n, C], equal dtypes; rows [n] device memory.
   void gather_rows(Stream& stream, View x, const int32_t* rows, View out);
 
-  // s = <rms_norm(key), rms_norm(h)> / sqrt(D); gate = sigmoid(sign(s) sqrt(max(|s|, 1e-6))),
-  // 0.5 at s = 0; u = gate * value. Per residual stream g.
-  //   key [T, G*D] act, value [T, D] act, h [T, G*D] act, key_norm, query_norm [G, D] f32,
-  //   gates [T, G] f32, u [T, G*D] act
+  // h += pending, unless that is empty; s = <rms_norm(key), rms_norm(h)> / sqrt(D); gate =
+  // sigmoid(sign(s) sqrt(max(|s|, 1e-6))), 0.5 at s = 0; u = gate * value. Per residual stream g.
+  //   key [T, G*D] act, value [T, D] act, h, pending [T, G*D] act, key_norm, query_norm [G, D]
+  //   f32, gates [T, G] f32, u [T, G*D] act
   // Source: Engram paper section 2.3 and demo (signed square root).
   void engram_gate(
       Stream& stream,
       View key,
       View value,
       View h,
+      View pending,
       View key_norm,
       View query_norm,
       float eps,
@@ -267,6 +268,7 @@ class Ops {
       View key,
       View value,
       View h,
+      View pending,
       View key_norm,
       View query_norm,
       float eps,

@@ -80,7 +80,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   if (mode == FetchMode::kSkip || stores.empty()) return p;
   // The step being run, a chunk ahead of it, and the tokens it samples.
   p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
-  for (int64_t slot = p->slots_; slot-- > 0;) p->free_.push_back(static_cast<int32_t>(slot));
+  p->free_ = SlotPool(p->slots_);
   p->slot_serial_.resize(static_cast<size_t>(p->slots_));
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
@@ -172,7 +172,7 @@ void Prefetch::add(uint64_t sequence, uint64_t request) {
 
 // A failure that is noticed later is nobody's.
 void Prefetch::free_slot(int32_t slot) {
-  free_.push_back(slot);
+  free_.give_back(slot);
   slot_serial_[static_cast<size_t>(slot)] = 0;
   failed_.erase(slot);
 }
@@ -240,12 +240,12 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
       continue;
     }
     int64_t end = begin;
+    if (range.end - begin > 1) free_.seek_run(std::min(range.end - begin, most));
     while (end < range.end && end - begin < most && !known.staged.contains(end)) {
-      ENGRAM_CHECK(!free_.empty());
-      fetch.slots.push_back(free_.back());
-      known.staged[end++] = {free_.back(), fetch.serial};
-      slot_serial_[static_cast<size_t>(free_.back())] = fetch.serial;
-      free_.pop_back();
+      const int32_t slot = free_.take();
+      fetch.slots.push_back(slot);
+      known.staged[end++] = {slot, fetch.serial};
+      slot_serial_[static_cast<size_t>(slot)] = fetch.serial;
     }
     for (size_t l = 0; l < layers_.size(); ++l) {
       const memory::TableGeometry& g = layers_[l]->store->geometry();
@@ -345,6 +345,7 @@ void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
   ENGRAM_CHECK(in_step_.empty());
   Fetch& fetch = next_fetch();
   const SteadyClock::time_point begin = SteadyClock::now();
+  free_.seek_run(std::ssize(ranges));
   for (const FetchRange& range : ranges) {
     const int64_t room = free_slots() - limits_.max_num_batched_tokens;
     stage(fetch, range, std::max<int64_t>(room, 0));
@@ -455,13 +456,21 @@ std::vector<Ticket> Prefetch::tickets() {
   std::vector<Ticket> tickets;
   if (!has_tickets()) return tickets;
   tickets.reserve(layers_.size());
+  const auto gap = [](int32_t slot, int32_t next) { return next != slot + 1; };
+  const bool in_order =
+      !step_slots_.empty() && std::ranges::adjacent_find(step_slots_, gap) == step_slots_.end();
   const Fetch* fetch = ring_[step_serial_ % ring_.size()].get();
   for (size_t l = 0; l < layers_.size(); ++l) {
     // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
     // was used again since had been waited for then.
     const bool in_flight = mode_ == FetchMode::kPrefetch && fetch->serial == step_serial_;
-    tickets.emplace_back(StagedRows{
-        in_flight ? fetch->gathered[l].get() : nullptr, &layers_[l]->waited_ns, layers_[l]->view});
+    StagedRows staged{
+        .ready = in_flight ? fetch->gathered[l].get() : nullptr,
+        .waited_ns = &layers_[l]->waited_ns,
+        .rows = layers_[l]->view,
+        .in_step_order = in_order};
+    if (in_order) staged.rows = staged.rows.row_range(step_slots_.front(), std::ssize(step_slots_));
+    tickets.emplace_back(staged);
   }
   return tickets;
 }

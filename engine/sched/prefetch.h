@@ -28,6 +28,7 @@
 #include "engine/sched/batch_plan.h"
 #include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
+#include "engine/sched/slot_pool.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/table/row_decode.h"
@@ -47,7 +48,8 @@ memory::Result<FetchMode> fetch_mode(const std::string& name);
 struct StagedRows {
   const memory::Event* ready = nullptr;       // wait for it before reading; null: no need to
   std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait
-  memory::View rows;                          // [slots, E] act
+  memory::View rows;                          // [slots, E] act; [T, E] if in_step_order
+  bool in_step_order = false;                 // token t's row is row t, not row row_slots[t]
 };
 
 // Rows on their way. Redeemed exactly once: a dropped live ticket is a step that did not wait.
@@ -147,7 +149,7 @@ class Prefetch {
   bool has_tickets() const { return !layers_.empty() && mode_ != FetchMode::kSkip; }
 
   int64_t slots() const { return slots_; }
-  int64_t free_slots() const { return static_cast<int64_t>(free_.size()); }
+  int64_t free_slots() const { return free_.free(); }
   int64_t staging_bytes() const;
 
   // A sequence begins; its traffic is counted for the request.
@@ -298,7 +300,7 @@ class Prefetch {
   FetchMode mode_;
   std::vector<std::unique_ptr<Fetch>> ring_;
   uint64_t serial_ = 0;
-  std::vector<int32_t> free_;
+  SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
   std::map<int32_t, memory::Status> failed_;  // slots in use whose rows are missing
   std::map<std::pair<size_t, int64_t>, memory::Status> quarantined_;  // table, row

@@ -220,7 +220,7 @@ void EngineBench::add_parts(const std::string& name) {
                 for (int64_t i = 0; i < layers; ++i) {
                   ops_->engram_gate(
                       *stream_, key_value.col_range(0, width), key_value.col_range(width, width), h,
-                      norm, norm, 1e-6f, gates, u);
+                      View(), norm, norm, 1e-6f, gates, u);
                   ops_->short_conv(*stream_, batch, u, norm, 1e-5f, conv, dilation, layer, h);
                 }
                 stream_->synchronize();

@@ -139,8 +139,8 @@ class OpsBench {
     const View u = rig_.filled(kAct, tokens, kHidden, 0.0);
     add("engram_gate" + suffix, 4 * row, 0, Peak::kCopy, hash_of(u), [=, this] {
       rig_.ops().engram_gate(
-          rig_.stream(), fused.col_range(0, kHidden), fused.col_range(kHidden, kHidden), h, weight,
-          weight, kEps, gates, u);
+          rig_.stream(), fused.col_range(0, kHidden), fused.col_range(kHidden, kHidden), h, View(),
+          weight, weight, kEps, gates, u);
     });
     const View inputs = rig_.filled(kAct, pages * kPageTokens, kHidden, 0.0);
     const View conv = random(DType::kF32, kHidden, 4, 0.01);

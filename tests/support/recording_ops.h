@@ -45,7 +45,7 @@ class RecordingOps : public engine::Ops {
   void do_attention(Stream&, const Batch&, View, const KvLayer&, float, View) override { unused(); }
   void do_silu_mul(Stream&, View, View) override { unused(); }
   void do_gather_rows(Stream&, View, const int32_t*, View) override { unused(); }
-  void do_engram_gate(Stream&, View, View, View, View, View, float, View, View) override {
+  void do_engram_gate(Stream&, View, View, View, View, View, View, float, View, View) override {
     unused();
   }
   void do_short_conv(

@@ -60,6 +60,7 @@ class CpuOps : public Ops {
       View key,
       View value,
       View h,
+      View pending,
       View key_norm,
       View query_norm,
       float eps,

@@ -52,7 +52,18 @@ HWY_INLINE double gate_score(
 }
 
 template <typename T>
+HWY_INLINE void add_pending(const EngramGate& a, int64_t t) {
+  T* h = a.h.row<T>(t);
+  const T* pending = a.pending.row<T>(t);
+  for (int64_t c = 0; c < a.h.cols; c += kLanes) {
+    const int64_t left = a.h.cols - c;
+    store_part(hn::Add(load_part(h + c, left), load_part(pending + c, left)), h + c, left);
+  }
+}
+
+template <typename T>
 void engram_gate_row(const EngramGate& a, int64_t t) {
+  if (!a.pending.empty()) add_pending<T>(a, t);
   const int64_t cols = a.value.cols;
   const T* value = a.value.row<T>(t);
   for (int64_t g = 0; g < a.gates.cols; ++g) {
@@ -183,12 +194,13 @@ void CpuOps::do_engram_gate(
     View key,
     View value,
     View h,
+    View pending,
     View key_norm,
     View query_norm,
     float eps,
     View gates,
     View u) {
-  const EngramGate args{key, value, h, key_norm, query_norm, eps, gates, u};
+  const EngramGate args{key, value, h, pending, key_norm, query_norm, eps, gates, u};
   as_cpu(stream).enqueue([args, this] {
     split_rows(device_.workers(), args.u.rows, 4 * args.u.cols, [&](int64_t begin, int64_t end) {
       HWY_DYNAMIC_DISPATCH(engram_gate_rows)(args, begin, end);

@@ -67,6 +67,7 @@ class CudaOps : public Ops {
       View key,
       View value,
       View h,
+      View pending,
       View key_norm,
       View query_norm,
       float eps,

@@ -62,7 +62,7 @@ TEST_CASE("gate and convolution reproduce the published numbers", "[ops]") {
     const View gates = rig.filled(DType::kF32, 5, 2, 0.0);
     const View u = rig.filled(DType::kF32, 5, 8, 0.0);
     rig.ops().engram_gate(
-        rig.stream(), put(key), put(value), put(h), put(golden_tensor(7, 2, 4, true)),
+        rig.stream(), put(key), put(value), put(h), View(), put(golden_tensor(7, 2, 4, true)),
         put(golden_tensor(8, 2, 4, true)), kGateEps, gates, u);
     check_close(
         rig.get(gates), {0.226353661, 0.192520847, 0.324526678, 0.297668409, 0.757876957,
@@ -113,7 +113,8 @@ TEST_CASE("engram_gate matches the float64 reference", "[ops]") {
         const View u = rig.filled(dtype, s.tokens, cols, 9.0);
         rig.ops().engram_gate(
             rig.stream(), in.col_range(0, cols), in.col_range(cols, s.width), rig.put(h, dtype),
-            rig.put(key_norm, DType::kF32), rig.put(query_norm, DType::kF32), kGateEps, gates, u);
+            View(), rig.put(key_norm, DType::kF32), rig.put(query_norm, DType::kF32), kGateEps,
+            gates, u);
         const reference::Gated expected = reference::engram_gate(
             fused.col_range(0, cols), fused.col_range(cols, s.width), h, key_norm, query_norm,
             kGateEps);
@@ -135,11 +136,42 @@ TEST_CASE("a gate is a half where the score is zero and never leaves the floor",
     const View ones = rig.filled(DType::kF32, 1, 2, 1.0);
     rig.ops().engram_gate(
         rig.stream(), rig.put(key, DType::kF32), rig.filled(DType::kF32, 3, 2, 1.0),
-        rig.put(h, DType::kF32), ones, ones, 0.5f, gates, rig.filled(DType::kF32, 3, 2, 0.0));
+        rig.put(h, DType::kF32), View(), ones, ones, 0.5f, gates,
+        rig.filled(DType::kF32, 3, 2, 0.0));
     const Rows got = rig.get(gates);
     CHECK(got.at(0, 0) == 0.5);
     CHECK(got.at(1, 0) == Approx(reference::sigmoid(1e-3)).epsilon(1e-6));
     CHECK(got.at(2, 0) == Approx(reference::sigmoid(-1e-3)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("what is pending is added to h as add() does it, before the gate", "[ops]") {
+  std::mt19937_64 random(kSeed);
+  for (const Backend& backend : backends()) {
+    for (const DType dtype : kActivations) {
+      for (const int64_t width : {33, 896}) {
+        CAPTURE(backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), width);
+        OpRig rig(backend);
+        constexpr int64_t kTokens = 5;
+        const Rows h = random_rows(random, dtype, kTokens, 2 * width, 2.0);
+        const View more = rig.put(random_rows(random, dtype, kTokens, 2 * width, 2.0), dtype);
+        const View key = rig.put(random_rows(random, dtype, kTokens, 2 * width, 1.0), dtype);
+        const View value = rig.put(random_rows(random, dtype, kTokens, width, 1.0), dtype);
+        const View norm = rig.put(random_rows(random, DType::kF32, 2, width, 1.0), DType::kF32);
+        const auto gated = [&](View sum, View pending) {
+          const View gates = rig.filled(DType::kF32, kTokens, 2, 0.0);
+          rig.ops().engram_gate(
+              rig.stream(), key, value, sum, pending, norm, norm, kGateEps, gates,
+              rig.filled(dtype, kTokens, 2 * width, 0.0));
+          return rig.bytes(gates);
+        };
+        const View added = rig.put(h, dtype);
+        rig.ops().add(rig.stream(), added, more);
+        const View fused = rig.put(h, dtype);
+        CHECK(gated(fused, more) == gated(added, View()));
+        CHECK(rig.bytes(fused) == rig.bytes(added));
+      }
+    }
   }
 }
 
@@ -260,7 +292,7 @@ TEST_CASE("a gate's bits do not depend on its neighbours", "[ops]") {
       const View w = rig.put(norm, DType::kF32);
       rig.ops().engram_gate(
           rig.stream(), in.col_range(0, 1400), in.col_range(1400, 700),
-          rig.put(h.row_range(first, count), dtype), w, w, kGateEps,
+          rig.put(h.row_range(first, count), dtype), View(), w, w, kGateEps,
           rig.filled(DType::kF32, count, 2, 0.0), u);
       return rig.get(u);
     };

@@ -14,9 +14,9 @@ namespace {
 // Of a layer: norm, q-k-v, rotation and append, attention, output, add and norm, gate-up, SwiGLU,
 // down.
 constexpr int64_t kDenseLayer = 9;
-// Of an Engram layer: what the layer before left is added, rows put in order, key and value, gate,
-// convolution inputs, convolution; and on the side stream the reading of the rows.
-constexpr int64_t kEngramLayer = 6;
+// Of an Engram layer: key and value, gate (which adds what the layer before left), convolution; and
+// on the side stream the reading of the rows.
+constexpr int64_t kEngramLayer = 3;
 constexpr int64_t kRowsOfLayer = 1;
 // Embedding, angles, last norm, logits, and two of sampling.
 constexpr int64_t kAroundLayers = 6;
