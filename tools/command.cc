@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 
@@ -14,6 +15,9 @@ namespace engram::tools {
 namespace {
 
 constexpr int kMostReceiveBytes = 32 << 20;
+// What a shell leaves as it is.
+constexpr const char* kPlain =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,.:/@%^";
 
 const char* name_of(grpc::StatusCode code) {
   switch (code) {
@@ -62,6 +66,24 @@ bool parse_ids(const std::string& text, std::vector<uint32_t>* ids) {
     if (*read.ptr != ',') return false;
     at = read.ptr + 1;
   }
+}
+
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::string line;
+  std::string word;
+  while (std::getline(file, word, '\0')) {
+    const bool plain = !word.empty() && word.find_first_not_of(kPlain) == std::string::npos;
+    if (!line.empty()) line += ' ';
+    if (plain) {
+      line += word;
+      continue;
+    }
+    line += '\'';
+    for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += '\'';
+  }
+  return line;
 }
 
 std::string read_input() {

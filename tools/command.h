@@ -46,6 +46,8 @@ void add_server_option(CLI::App& command, std::string* server);
 
 // "5,7,11" to ids; false when it is not a list of numbers below 2^32.
 bool parse_ids(const std::string& text, std::vector<uint32_t>* ids);
+// The program and its arguments, quoted for a shell where that is needed.
+std::string command_line();
 // The whole of standard input.
 std::string read_input();
 

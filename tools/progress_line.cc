@@ -36,8 +36,16 @@ std::string format_duration(double seconds) {
 }
 
 ProgressLine::ProgressLine(std::string what, int64_t total, int64_t before)
+    : ProgressLine(std::move(what), total, before, true) {}
+
+ProgressLine ProgressLine::of_count(std::string what, int64_t total) {
+  return ProgressLine(std::move(what), total, 0, false);
+}
+
+ProgressLine::ProgressLine(std::string what, int64_t total, int64_t before, bool bytes)
     : what_(std::move(what)),
       total_(total),
+      bytes_(bytes),
       terminal_(::isatty(STDERR_FILENO) == 1),
       printed_(Clock::now()) {
   recent_.emplace_back(printed_, before);
@@ -47,14 +55,14 @@ ProgressLine::~ProgressLine() {
   if (open_line_) std::fputc('\n', stderr);
 }
 
-void ProgressLine::update(int64_t done) {
+void ProgressLine::update(int64_t done, const std::string& note) {
   const Clock::time_point now = Clock::now();
   recent_.emplace_back(now, done);
   while (recent_.size() > 2 && now - recent_[1].first > kRateWindow) recent_.pop_front();
   const auto interval = terminal_ ? Clock::duration(kTerminalInterval) : kPlainInterval;
   if (now - printed_ < interval && !(terminal_ && done == total_)) return;
   printed_ = now;
-  print(done);
+  print(done, note);
 }
 
 double ProgressLine::recent_rate() const {
@@ -63,16 +71,21 @@ double ProgressLine::recent_rate() const {
                      : 0;
 }
 
-void ProgressLine::print(int64_t done) {
+void ProgressLine::print(int64_t done, const std::string& note) {
   const double rate = recent_rate();
   const std::string left =
       rate > 0 ? format_duration(static_cast<double>(total_ - done) / rate) : "-";
+  const auto amount = [this](int64_t count) {
+    return bytes_ ? memory::format_bytes(count) : std::to_string(count);
+  };
+  char speed[48];
+  std::snprintf(speed, sizeof(speed), bytes_ ? "%.2f GB/s" : "%.1f/s", bytes_ ? rate / 1e9 : rate);
+  const double share =
+      total_ > 0 ? 100. * static_cast<double>(done) / static_cast<double>(total_) : 100.;
   std::fprintf(
-      stderr, "%s%s: %s of %s, %d %%, %.2f GB/s, %s left%s", terminal_ ? "\r\033[K" : "",
-      what_.c_str(), memory::format_bytes(done).c_str(), memory::format_bytes(total_).c_str(),
-      total_ > 0 ? static_cast<int>(100. * static_cast<double>(done) / static_cast<double>(total_))
-                 : 100,
-      rate / 1e9, left.c_str(), terminal_ ? "" : "\n");
+      stderr, "%s%s: %s of %s, %d %%, %s, %s left%s%s%s", terminal_ ? "\r\033[K" : "",
+      what_.c_str(), amount(done).c_str(), amount(total_).c_str(), static_cast<int>(share), speed,
+      left.c_str(), note.empty() ? "" : ", ", note.c_str(), terminal_ ? "" : "\n");
   std::fflush(stderr);
   open_line_ = terminal_;
 }
