@@ -35,10 +35,6 @@ Distribution distribution_of(std::vector<double> seconds, const std::vector<doub
   return d;
 }
 
-bool was_sent(const RequestRecord& record) {
-  return record.outcome != Outcome::kNotSent && record.sent_s >= 0;
-}
-
 int64_t tokens_of(const RequestRecord& record) {
   int64_t tokens = 0;
   for (const MessageTime& message : record.messages) tokens += message.tokens;
@@ -231,6 +227,43 @@ memory::Result<std::vector<double>> parse_percentiles(const std::string& list) {
     begin = end + 1;
   }
   return percentiles;
+}
+
+bool was_sent(const RequestRecord& record) {
+  return record.outcome != Outcome::kNotSent && record.sent_s >= 0;
+}
+
+const char* outcome_name(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kCompleted:
+      return "completed";
+    case Outcome::kFailed:
+      return "failed";
+    case Outcome::kCancelled:
+      return "cancelled";
+    case Outcome::kNotSent:
+      break;
+  }
+  return "not_sent";
+}
+
+ProbeFigures probe_figures(std::span<const RequestRecord> probes) {
+  ProbeFigures figures;
+  std::vector<double> latencies;
+  for (const RequestRecord& r : probes) {
+    if (!was_sent(r)) continue;
+    if (r.outcome == Outcome::kCompleted) {
+      latencies.push_back(e2el_of(r));
+    } else {
+      ++figures.failed;
+    }
+  }
+  const Distribution d = distribution_of(std::move(latencies), {99});
+  figures.completed = d.count;
+  figures.median_e2el_ms = d.median;
+  figures.p99_e2el_ms = d.percentiles[0].second;
+  figures.max_e2el_ms = d.max;
+  return figures;
 }
 
 double ttft_of(const RequestRecord& record) {

@@ -123,6 +123,19 @@ ServeMetrics serve_metrics(
     const MetricOptions& options,
     const ClientUse& client);
 
+// Requests of one token that were sent beside the load. Milliseconds; 0 where none was completed.
+struct ProbeFigures {
+  int64_t completed = 0;
+  int64_t failed = 0;  // and cancelled
+  double median_e2el_ms = 0;
+  double p99_e2el_ms = 0;
+  double max_e2el_ms = 0;
+};
+ProbeFigures probe_figures(std::span<const RequestRecord> probes);
+
+const char* outcome_name(Outcome outcome);  // "completed"
+bool was_sent(const RequestRecord& record);
+
 // Of one request in seconds; -1 where it has none.
 double ttft_of(const RequestRecord& record);
 double tpot_of(const RequestRecord& record);

@@ -241,6 +241,21 @@ TEST_CASE("a burst that is planned for one moment does not make the client late"
   REQUIRE_FALSE(m.client_bottleneck);
 }
 
+TEST_CASE("probes: latencies of the completed, counts of the rest") {
+  std::vector<RequestRecord> probes;
+  for (int i = 1; i <= 100; ++i) probes.push_back(request(i, {{i + 0.01 * i, 1}}));
+  probes[99].outcome = Outcome::kFailed;
+  probes.push_back({});
+  const ProbeFigures figures = probe_figures(probes);
+  REQUIRE(figures.completed == 99);
+  REQUIRE(figures.failed == 1);
+  REQUIRE(figures.median_e2el_ms == Approx(500));
+  REQUIRE(figures.p99_e2el_ms == Approx(980.2));
+  REQUIRE(figures.max_e2el_ms == Approx(990));
+  REQUIRE(probe_figures({}).completed == 0);
+  REQUIRE(probe_figures({}).p99_e2el_ms == 0);
+}
+
 TEST_CASE("goodput words and percentile lists") {
   const auto goodput = [](std::vector<std::string> words) { return parse_goodput(words); };
   const Objectives objectives = goodput({"ttft:200", "tpot:50.5"}).value();
