@@ -9,7 +9,7 @@ void add_bench_command(CLI::App& app, Invocation* invocation) {
   CLI::App* group =
       app.add_subcommand("bench", "Load tests of a server, and what the n-gram tables cost");
   group->require_subcommand(1);
-  (void)invocation;
+  bench::add_serve_command(*group, invocation);
 }
 
 }  // namespace engram::tools

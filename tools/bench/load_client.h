@@ -31,10 +31,10 @@ struct LoadSampling {
 };
 
 struct LoadProgress {
-  int64_t sent = 0;
-  int64_t over = 0;     // of those, whatever became of them
-  int64_t failed = 0;   // of those
+  int64_t over = 0;     // requests of the plan, whatever became of them
+  int64_t running = 0;  // calls
   int64_t waiting = 0;  // for max_concurrency
+  int64_t failed = 0;   // calls
 };
 
 struct LoadOptions {

@@ -154,7 +154,6 @@ void LoadRun::start(const std::shared_ptr<LoadStream>& stream, double ready_s) {
     live_.emplace(index, stream);
     if (is_probe(index)) probe_records_.emplace_back();
   }
-  sent_.fetch_add(1, std::memory_order_relaxed);
   stream->start(stubs_[index % stubs_.size()].get(), ready_s);
   if (is_probe(index) || plan_[index].cancel_after_s < 0) return;
   const auto delay = std::chrono::duration_cast<RunClock::duration>(
@@ -193,7 +192,6 @@ void LoadRun::finished(LoadStream* stream, const grpc::Status& status) {
   const size_t index = stream->index();
   RequestRecord& record = stream->record();
   judge(record, is_probe(index) ? -1 : plan_[index].cancel_after_s, status);
-  over_.fetch_add(1, std::memory_order_relaxed);
   if (!is_probe(index)) {
     result_.requests[index] = std::move(record);
     const std::optional<size_t> next = gate_.leave();
@@ -228,7 +226,9 @@ void LoadRun::watch() {
 }
 
 LoadProgress LoadRun::progress() {
-  return {sent_, over_, failed_, gate_.waiting()};
+  const int64_t over = static_cast<int64_t>(plan_.size()) - left_;
+  const std::lock_guard lock(mu_);
+  return {over, static_cast<int64_t>(live_.size()), gate_.waiting(), failed_};
 }
 
 // After a call failed for want of a connection.

@@ -74,8 +74,6 @@ class LoadRun : public LoadStream::Owner {
   std::atomic<bool> stop_pacing_{false};
   std::atomic<bool> stopped_{false};
   std::atomic<bool> connection_failed_{false};
-  std::atomic<int64_t> sent_{0};
-  std::atomic<int64_t> over_{0};
   std::atomic<int64_t> failed_{0};
   std::atomic<int64_t> left_;  // requests of the plan that are not over
 
