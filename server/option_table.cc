@@ -310,9 +310,9 @@ void add_table_flags(Table& table, Options* o) {
       "Serve while table files are still loading; rows that are not there yet come from the file");
   Flag& placement = table.text(
       "table-placement", &tables->placement,
-      "Tiers for table rows from fast to slow, such as host:8GiB,nvme or auto (host while it "
-      "lasts, "
-      "then nvme, which reads the table files); none: all in host memory");
+      "Tiers for table rows from fast to slow, such as hbm:40GiB,host (hbm: a GPU's memory), "
+      "host:8GiB,nvme or auto (host while it lasts, then nvme, which reads the table files); none: "
+      "all in host memory");
   placement.set = [text_of = &tables->placement](const std::string& text) {
     *text_of = text;
     return text.empty() ? Status() : memory::parse_placement(text).status();

@@ -128,11 +128,18 @@ Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
 }
 
 void Prefetch::find_direct(Layer& layer) const {
-  layer.direct = {};
-  const memory::RowPlace* place = layer.store->in_memory();
-  if (decode_ == nullptr || place == nullptr) return;
-  const bool scales = place->scales == nullptr || device_.reads_host(place->scales);
-  if (scales && device_.reads_host(place->values)) layer.direct = *place;
+  layer.direct.clear();
+  const std::vector<memory::PlacedRows> parts = layer.store->in_memory();
+  const auto readable = [&](const memory::PlacedRows& part) {
+    const uint8_t* scales = part.place.scales;
+    return part.in_device || (device_.reads_host(part.place.values) &&
+                              (scales == nullptr || device_.reads_host(scales)));
+  };
+  if (decode_ != nullptr && parts.size() <= 2 && std::ranges::all_of(parts, readable)) {
+    layer.direct = parts;
+    return;
+  }
+  ENGRAM_CHECK(std::ranges::none_of(parts, &memory::PlacedRows::in_device));
 }
 
 int64_t Prefetch::staging_bytes() const {

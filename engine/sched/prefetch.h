@@ -232,8 +232,8 @@ class Prefetch {
   };
   struct Layer {
     memory::RowStore* store = nullptr;
-    // Where the device itself reads the table's rows; no values: the host gathers.
-    memory::RowPlace direct;
+    // Where the device itself reads the table's rows, one part or two; none: the host gathers.
+    std::vector<memory::PlacedRows> direct;
     memory::Buffer staging;
     memory::View view;
     memory::Buffer host_staging;          // of a device with memory of its own

@@ -33,13 +33,18 @@ void Prefetch::enqueue_decode(Fetch& fetch, size_t index) {
   fetch.failures[index] = {};
   std::ranges::copy(fetch.row_ids[index], fetch.device_ids[index].as<int64_t>());
   layer.store->count_rows(std::ssize(fetch.row_ids[index]));
-  decode_(
-      stream, {.geometry = &layer.store->geometry(),
-               .place = layer.direct,
-               .ids = fetch.device_ids[index].as<int64_t>(),
-               .slots = fetch.device_slots.as<int32_t>(),
-               .tokens = fetch.tokens,
-               .out = layer.view});
+  memory::RowGather gather{
+      .geometry = &layer.store->geometry(),
+      .place = layer.direct.front().place,
+      .ids = fetch.device_ids[index].as<int64_t>(),
+      .slots = fetch.device_slots.as<int32_t>(),
+      .tokens = fetch.tokens,
+      .out = layer.view};
+  if (layer.direct.size() == 2) {
+    gather.upper = layer.direct.back().place;
+    gather.upper_first = layer.direct.back().first;
+  }
+  decode_(stream, gather);
   for (Chosen& chosen : fetch.chosen) {
     if (chosen.sample.table != index) continue;
     const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
@@ -65,7 +70,7 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const memory::TableGeometry& g = layer->store->geometry();
   layer->rows += rows;
   layer->bytes += rows * (g.value_bytes() + g.scale_bytes());
-  if (layer->direct.values != nullptr) {
+  if (!layer->direct.empty()) {
     enqueue_decode(fetch, index);
     stream.record(*fetch.gathered[index]);
     return;

@@ -99,6 +99,7 @@ class Device {
   int64_t allocated_bytes() const { return allocated_bytes_; }
   // After this nothing may be allocated.
   void seal() { sealed_ = true; }
+  bool sealed() const { return sealed_; }
 
   virtual std::unique_ptr<Stream> make_stream(const std::string& name) = 0;
   virtual std::unique_ptr<Event> make_event() = 0;

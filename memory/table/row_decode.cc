@@ -131,6 +131,7 @@ void decode_rows(const RowGather& gather) {
   const TableGeometry& g = *gather.geometry;
   ENGRAM_CHECK(gather.out.dtype == DType::kF32 || gather.out.dtype == DType::kBf16);
   ENGRAM_CHECK(gather.out.cols >= g.vector_width());
+  ENGRAM_CHECK(gather.upper_first >= g.rows);
   if (gather.tokens * g.columns() == 0 || g.row_width == 0) return;
   HWY_DYNAMIC_DISPATCH(decode_rows)(gather, g.rows, g.columns());
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "memory/base/tensor.h"
 #include "memory/device/device.h"
@@ -18,8 +19,11 @@ namespace engram::memory {
 struct RowGather {
   const TableGeometry* geometry = nullptr;  // columns, rows, width and codec; check_codec() holds
   RowPlace place;                           // strides may have gaps; nothing needs to be aligned
-  const int64_t* ids = nullptr;             // [tokens * H]; one outside the table is a bug
-  const int32_t* slots = nullptr;           // [tokens]
+  // Rows from upper_first on are the rows from 0 on of `upper`. Of enqueued decoding only.
+  RowPlace upper = {};
+  int64_t upper_first = std::numeric_limits<int64_t>::max();
+  const int64_t* ids = nullptr;    // [tokens * H]; one outside the table is a bug
+  const int32_t* slots = nullptr;  // [tokens]
   int64_t tokens = 0;
   View out;  // f32 or bf16, at least E columns
 };

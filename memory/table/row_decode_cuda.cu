@@ -14,6 +14,8 @@ using cuda::widen;
 
 struct Args {
   RowPlace place;
+  RowPlace upper;
+  int64_t upper_first = 0;
   const int64_t* ids = nullptr;
   const int32_t* slots = nullptr;
   int64_t tokens = 0;
@@ -96,8 +98,11 @@ __global__ void decode_rows_kernel(const Args a) {
     const int64_t id = a.ids[index];
     const int32_t slot = a.slots[index / a.columns];
     if (id < 0 || id >= a.rows || slot < 0 || slot >= a.out.rows) __trap();
-    const uint8_t* values = a.place.values + id * a.place.value_stride;
-    const uint8_t* scales = a.place.scales + id * a.place.scale_stride;
+    const bool upper = id >= a.upper_first;
+    const RowPlace& place = upper ? a.upper : a.place;
+    const int64_t row = upper ? id - a.upper_first : id;
+    const uint8_t* values = place.values + row * place.value_stride;
+    const uint8_t* scales = place.scales + row * place.scale_stride;
     T* to = a.out.row<T>(slot) + index % a.columns * a.width;
     if constexpr (kWide) {
       constexpr int kCount = 128 / kBits<kCodec>;  // elements of one access
@@ -130,8 +135,11 @@ bool reads_wide(const RowGather& g) {
   const TableGeometry& t = *g.geometry;
   const int64_t act_bytes = dtype_bytes(g.out.dtype);
   const auto whole = [](int64_t bytes) { return bytes % 16 == 0; };
-  return whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.place.values))) &&
-         whole(g.place.value_stride) && whole(t.value_bytes()) &&
+  const auto aligned = [&](const RowPlace& place) {
+    return whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(place.values))) &&
+           whole(place.value_stride);
+  };
+  return aligned(g.place) && aligned(g.upper) && whole(t.value_bytes()) &&
          whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.out.data))) &&
          whole(g.out.stride * act_bytes) && whole(t.row_width * act_bytes);
 }
@@ -169,6 +177,8 @@ void enqueue_decode_rows(Stream& stream, const RowGather& gather) {
   if (gather.tokens * g.columns() == 0 || g.row_width == 0) return;
   const Args args{
       .place = gather.place,
+      .upper = gather.upper,
+      .upper_first = gather.upper_first,
       .ids = gather.ids,
       .slots = gather.slots,
       .tokens = gather.tokens,

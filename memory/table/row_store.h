@@ -37,9 +37,10 @@ class RowStore {
   // Names the table's contents: stores of one version give the same rows. Constant.
   virtual std::string version() const = 0;
   virtual RowStoreStats stats() const = 0;
-  // Of a store with all its rows in this process's memory: where they are, for readers that need no
-  // gather(). They tell how many rows they took by count_rows(). Null: rows come by gather() only.
-  virtual const RowPlace* in_memory() const { return nullptr; }
+  // Of a store with all its rows in memory: where they are, for readers that need no gather();
+  // parts in ascending order. Readers tell how many rows they took by count_rows(). Empty: rows
+  // come by gather() only. With a part in the device's memory: they come by reading it only.
+  virtual std::vector<PlacedRows> in_memory() const { return {}; }
   virtual void count_rows(int64_t) {}
 
   // Decodes row_ids[t * H + h] into out[slots[t]] at element h * r, for t in [0, tokens).
@@ -50,6 +51,7 @@ class RowStore {
   // row that could not be read are appended to *failed, each once, in any order; what `out` holds
   // for those means nothing, all other tokens are as if nothing had happened. DATA_LOSS when the
   // bytes are bad or gone, UNAVAILABLE and INTERNAL when reading them failed.
+  // REQUIRES: no part is in the device's memory.
   // Synchronous; runs on the calling thread (the side stream's worker). Decoding is exact in f32
   // and in bf16 for codecs of at most 8 significand bits, else rounded to nearest.
   Status gather(

@@ -18,7 +18,7 @@ class HostStore : public HostRowStore {
   const TableGeometry& geometry() const override { return geometry_; }
   const RowPlace& place() const override { return rows_.place; }
   std::string version() const override { return rows_.version; }
-  const RowPlace* in_memory() const override { return &rows_.place; }
+  std::vector<PlacedRows> in_memory() const override { return {{.place = rows_.place}}; }
   void count_rows(int64_t rows) override { rows_read_.fetch_add(rows, std::memory_order_relaxed); }
 
   std::string placement() const override {

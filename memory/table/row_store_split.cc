@@ -1,6 +1,7 @@
 #include "memory/table/row_store_split.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <string>
 #include <utility>
@@ -36,6 +37,18 @@ class SplitRowStore : public RowStore {
     return text;
   }
 
+  std::vector<PlacedRows> in_memory() const override {
+    std::vector<PlacedRows> placed;
+    for (const Part& part : parts_) {
+      const std::vector<PlacedRows> of_part = part.store->in_memory();
+      if (of_part.size() != 1) return {};
+      placed.push_back({part.first, of_part[0].place, of_part[0].in_device});
+    }
+    return placed;
+  }
+  // Which part rows came from is known to the reader alone.
+  void count_rows(int64_t rows) override { rows_taken_.fetch_add(rows, std::memory_order_relaxed); }
+
   RowStoreStats stats() const override {
     RowStoreStats sum;
     for (const Part& part : parts_) {
@@ -48,6 +61,9 @@ class SplitRowStore : public RowStore {
       sum.file_bytes += stats.file_bytes;
       sum.failed_rows += stats.failed_rows;
     }
+    const int64_t taken = rows_taken_.load(std::memory_order_relaxed);
+    sum.rows_read += taken;
+    sum.bytes_read += taken * (geometry_.value_bytes() + geometry_.scale_bytes());
     return sum;
   }
 
@@ -117,6 +133,9 @@ class SplitRowStore : public RowStore {
     failed->insert(failed->end(), bad_tokens_.begin(), end);
     return status;
   }
+
+  // Atomic: counted by the engine's thread, read by any.
+  std::atomic<int64_t> rows_taken_{0};
 
   // Constant, but for the lists of the parts.
   const TableGeometry geometry_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "memory/device/system_limits.h"
+#include "memory/table/row_store_device.h"
 #include "memory/table/row_store_loading.h"
 #include "memory/table/row_store_nvme.h"
 #include "memory/table/row_store_split.h"
@@ -15,6 +16,10 @@ namespace engram::memory {
 namespace {
 
 constexpr std::chrono::milliseconds kTellEvery{50};
+
+std::string table_name(const TableSource& source) {
+  return "n-gram table of layer " + std::to_string(source.geometry().layer);
+}
 
 TableReport describe(const TableSource& source) {
   const TableGeometry& g = source.geometry();
@@ -206,7 +211,17 @@ Status TableSet::place(const TableRequest& request) {
   if (request.options.cache_bytes > 0) {
     limits.host_uses.push_back({"row cache", request.options.cache_bytes});
   }
-  limits.no_hbm = "the device has no memory of its own";
+  const Device* device = request.device;
+  if (device == nullptr || device->host_reads_buffers()) {
+    limits.no_hbm = "the device has no memory of its own";
+  } else if (device->sealed()) {
+    limits.no_hbm = "its memory is given out when the server starts, and not while it serves";
+  } else {
+    limits.hbm_bytes = device->available_bytes();
+    const int64_t cache = request.options.arena.other_bytes;
+    limits.hbm_uses.push_back(
+        {"cache and buffers", cache > 0 ? cache + limits.hbm_bytes / 16 : limits.hbm_bytes / 4});
+  }
   Result<PlacementPlan> plan = plan_placement(planned, placement.value(), limits);
   if (!plan.ok()) return plan.status();
   lines_ = plan.value().lines;
@@ -214,6 +229,26 @@ Status TableSet::place(const TableRequest& request) {
     std::vector<RowRange>& ranges = plan.value().tables[i].ranges;
     const bool all_in_host = ranges.size() == 1 && ranges[0].tier == Tier::kHost;
     if (!all_in_host) tables_[i].ranges = std::move(ranges);
+  }
+  return {};
+}
+
+// A table that is cut is read part by part: by the device where it lies in its memory and in pinned
+// memory, else by the host.
+Status TableSet::check_cuts(const Table& table) {
+  if (table.ranges.size() == 1) return {};
+  if (table.source->file() == nullptr) {
+    return failed_precondition(
+        table_name(*table.source) +
+        " is cut between tiers, and its rows are in no table file (engram " +
+        "convert writes one)");
+  }
+  const bool in_hbm = table.ranges.back().tier == Tier::kHbm;
+  if (in_hbm && table.ranges.front().tier == Tier::kNvme) {
+    return failed_precondition(
+        table_name(*table.source) +
+        " is cut between hbm, whose rows the device reads, and nvme, whose " +
+        "rows the host reads; a table can have rows in hbm and host, or in host and nvme");
   }
   return {};
 }
@@ -236,14 +271,21 @@ Result<std::unique_ptr<RowStore>> TableSet::open_part(
     if (!store.ok()) return store.status();
     return std::unique_ptr<RowStore>(std::move(store).value());
   }
+  const auto on_bytes = [&](int64_t more) {
+    table.report.loaded_bytes += more;
+    if (request.progress) request.progress(progress());
+  };
+  if (range.tier == Tier::kHbm) {
+    table.report.load_bytes += (range.end - range.first) * table.report.row_bytes;
+    return load_device_row_store(
+        geometry, *table.source, range.first, range.end, request.options.arena, *request.device,
+        on_bytes);
+  }
   Result<TablePart> part = load_table_part(
-      *file, range.first, range.end, request.options.arena, request.device, [&](int64_t more) {
-        table.report.loaded_bytes += more;
-        if (request.progress) request.progress(progress());
-      });
+      *file, range.first, range.end, request.options.arena, request.device, on_bytes);
   if (!part.ok()) return part.status();
   table.memory = part.value().memory;
-  table.report.load_bytes = table.memory->bytes();
+  table.report.load_bytes += table.memory->bytes();
   HostRows rows;
   rows.place = part.value().place;
   rows.bytes = (range.end - range.first) * rows.place.value_stride;
@@ -258,6 +300,7 @@ Result<std::unique_ptr<RowStore>> TableSet::open_part(
 Status TableSet::add_tiers(const TableRequest& request, size_t index) {
   Table& table = tables_[index];
   const TableGeometry& geometry = table.source->geometry();
+  ENGRAM_RETURN_IF_ERROR(check_cuts(table));
   std::vector<RowPart> parts;
   for (const RowRange& range : table.ranges) {
     Result<std::unique_ptr<RowStore>> store = open_part(request, index, range);
@@ -269,6 +312,14 @@ Status TableSet::add_tiers(const TableRequest& request, size_t index) {
   if (parts.size() == 1) {
     stores_.push_back(std::move(parts[0].store));
     return {};
+  }
+  const std::vector<PlacedRows> lower = parts.front().store->in_memory();
+  if (table.ranges.back().tier == Tier::kHbm &&
+      !request.device->reads_host(lower.front().place.values)) {
+    return failed_precondition(
+        table_name(*table.source) +
+        " is cut between hbm and host, where the device reads pinned memory " +
+        "only, and pinning failed: " + table.memory->report().text());
   }
   constexpr int64_t kRowsAtOnce = 65536;
   Result<std::unique_ptr<RowStore>> store =
@@ -388,13 +439,13 @@ int64_t TableSet::bytes() const {
   return bytes;
 }
 
-// Bytes that go to host memory, as far as it is known.
+// Bytes that go to memory, as far as it is known.
 int64_t TableSet::to_load(const Table& table) {
   if (table.attached != nullptr) return 0;
   if (table.ranges.empty()) return table.report.bytes;
   int64_t bytes = 0;
   for (const RowRange& range : table.ranges) {
-    if (range.tier == Tier::kHost) bytes += range.bytes;
+    if (range.tier != Tier::kNvme) bytes += range.bytes;
   }
   return std::max(bytes, table.report.load_bytes);
 }

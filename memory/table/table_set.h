@@ -111,6 +111,7 @@ class TableSet {
   static Status attach(const TableRequest& request, size_t index, Table* table);
   Status add_attached(size_t table);
   Status place(const TableRequest& request);
+  static Status check_cuts(const Table& table);
   static int64_t to_load(const Table& table);
   static Status allocate(const TableRequest& request, Table* table);
   static Status start_load(

@@ -71,12 +71,16 @@ inline std::vector<RequestResult> run_all(
   return run_all(*start_engine(o), requests);
 }
 
+inline std::vector<RequestResult> run_in_turn(
+    engine::Engine& engine, const std::vector<engine::Request>& requests) {
+  std::vector<RequestResult> results;
+  for (const engine::Request& r : requests) results.push_back(submit(engine, r)->wait());
+  return results;
+}
+
 inline std::vector<RequestResult> run_alone(
     const engine::EngineOptions& o, const std::vector<engine::Request>& requests) {
-  const std::unique_ptr<engine::Engine> engine = start_engine(o);
-  std::vector<RequestResult> results;
-  for (const engine::Request& r : requests) results.push_back(submit(*engine, r)->wait());
-  return results;
+  return run_in_turn(*start_engine(o), requests);
 }
 
 inline bool same_bits(
