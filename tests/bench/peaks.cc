@@ -15,28 +15,6 @@ namespace engram::bench::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-uint64_t read_all(const void* data, int64_t bytes, int64_t ahead) {
-  const hn::CappedTag<uint64_t, 8> d;
-  constexpr int64_t kStep = 8 * static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<uint64_t, 8>()));
-  using Vec = hn::Vec<decltype(d)>;
-  const char* from = static_cast<const char*>(data);
-  Vec a = hn::Zero(d);
-  Vec b = a;
-  Vec c = a;
-  Vec e = a;
-  for (int64_t i = 0; i < bytes; i += 4 * kStep) {
-    const char* at = from + i;
-    if (ahead != 0) {
-      for (int64_t line = 0; line < 4 * kStep; line += 64) hwy::Prefetch(at + line + ahead);
-    }
-    a = hn::Xor(a, hn::LoadU(d, reinterpret_cast<const uint64_t*>(at)));
-    b = hn::Xor(b, hn::LoadU(d, reinterpret_cast<const uint64_t*>(at + kStep)));
-    c = hn::Xor(c, hn::LoadU(d, reinterpret_cast<const uint64_t*>(at + 2 * kStep)));
-    e = hn::Xor(e, hn::LoadU(d, reinterpret_cast<const uint64_t*>(at + 3 * kStep)));
-  }
-  return hn::GetLane(hn::Xor(hn::Xor(a, b), hn::Xor(c, e)));
-}
-
 // As many accumulators as the registers hold beside the operands, and enough to hide the latency.
 constexpr int kAccumulators = (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 24 : 12;
 
@@ -110,14 +88,9 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace engram::bench {
 
-HWY_EXPORT(read_all);
 HWY_EXPORT(multiply_add);
 HWY_EXPORT(multiply_add_flops);
 HWY_EXPORT(copy_rows);
-
-uint64_t read_all(const void* data, int64_t bytes, int64_t ahead) {
-  return HWY_DYNAMIC_DISPATCH(read_all)(data, bytes, ahead);
-}
 
 float multiply_add(int64_t count) {
   return HWY_DYNAMIC_DISPATCH(multiply_add)(count);

@@ -1,15 +1,15 @@
-// The machine's own limits, as loops that do nothing else. Highway, best target.
+// Limits of the machine beside those of tools/bench/peaks.h, as loops that do nothing else.
+// Highway, best target.
 #pragma once
 
 #include <cstdint>
 
 #include "memory/table/row_place.h"
+#include "tools/bench/peaks.h"
 
 namespace engram::bench {
 
-// Reads [0, bytes) forward; some function of all of it. `ahead`: distance of the software prefetch
-// in bytes, 0: none. REQUIRES: bytes is a multiple of 1024.
-uint64_t read_all(const void* data, int64_t bytes, int64_t ahead);
+using tools::bench::read_all;
 
 // `count` times 24 independent multiply-adds on whole vectors.
 float multiply_add(int64_t count);

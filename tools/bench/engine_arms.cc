@@ -1,0 +1,216 @@
+#include "tools/bench/engine_arms.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace engram::tools::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using engine::EngineStats;
+using memory::Result;
+using memory::Status;
+
+// The client of one measurement.
+struct Client {
+  std::mutex mu;
+  std::condition_variable all_done;
+  size_t open = 0;
+  Status status;  // the first error
+};
+
+// Collects one request. Everything but `client` belongs to the engine's thread until on_done().
+class RecordingSink : public engine::Sink {
+ public:
+  RecordingSink(Client* client, Clock::time_point begin, int64_t most_tokens)
+      : client_(client), begin_(begin) {
+    record.messages.reserve(static_cast<size_t>(most_tokens));
+    tokens.reserve(static_cast<size_t>(most_tokens));
+  }
+
+  void on_delta(engine::Delta delta) override {
+    if (delta.token_ids.empty()) return;
+    const double now = std::chrono::duration<double>(Clock::now() - begin_).count();
+    record.messages.push_back({now, static_cast<int32_t>(delta.token_ids.size())});
+    tokens.insert(tokens.end(), delta.token_ids.begin(), delta.token_ids.end());
+  }
+  void on_finish(int, engine::Finish) override {}
+  void on_done(const Status& status, const engine::Usage& usage) override {
+    record.outcome = status.ok() ? Outcome::kCompleted : Outcome::kFailed;
+    record.done_s = std::chrono::duration<double>(Clock::now() - begin_).count();
+    record.prompt_tokens = usage.prompt_tokens;
+    record.output_tokens = usage.completion_tokens;
+    const std::lock_guard<std::mutex> lock(client_->mu);
+    if (client_->status.ok()) client_->status = status;
+    if (--client_->open == 0) client_->all_done.notify_all();
+  }
+
+  RequestRecord record;
+  std::vector<int32_t> tokens;
+
+ private:
+  Client* const client_;
+  const Clock::time_point begin_;
+};
+
+engine::Request make_request(const PlannedRequest& planned, size_t index) {
+  engine::Request request;
+  request.id = "bench-" + std::to_string(index);
+  request.prompt_ids.assign(planned.prompt_ids.begin(), planned.prompt_ids.end());
+  request.sampling.temperature = 0.f;
+  request.sampling.ignore_eos = planned.ignore_eos;
+  request.sampling.max_tokens = planned.max_tokens;
+  request.bypass_prefix_cache = true;
+  return request;
+}
+
+struct ArmKind {
+  const char* key;
+  const char* name;
+  const char* fetch;
+  bool idle_tables;  // the engine's second set
+  bool same_tokens;
+};
+constexpr ArmKind kKinds[] = {
+    {"N", "no Engram: the module is left out", "skip", false, false},
+    {"D", "host memory, prefetched (on the CPU D = H)", "prefetch", false, true},
+    {"S", "host memory, fetched within the step", "sync", false, true},
+    {"Z", "rows of zeros, nothing fetched", "zero", false, false},
+    {"V", "NVMe, prefetched", "prefetch", true, true}};
+
+void subtract_traffic(const EngineStats& before, const EngineStats& after, Sample* sample) {
+  int64_t gather_ns = 0;
+  for (size_t i = 0; i < after.layers.size(); ++i) {
+    const EngineStats::Layer& a = after.layers[i];
+    const EngineStats::Layer b = i < before.layers.size() ? before.layers[i] : EngineStats::Layer{};
+    sample->rows += a.rows - b.rows;
+    sample->unique_rows += a.unique_rows - b.unique_rows;
+    sample->bytes += a.bytes - b.bytes;
+    gather_ns += a.gather_ns - b.gather_ns;
+  }
+  sample->gather_seconds = 1e-9 * static_cast<double>(gather_ns);
+}
+
+// Of the steps in which all requests decode: the last ones. The request that began last saw
+// nothing but those after its first token.
+void keep_decode_steps(const std::vector<RequestRecord>& records, Sample* sample) {
+  const RequestRecord* last = nullptr;
+  for (const RequestRecord& r : records) {
+    if (r.messages.empty()) return;
+    if (last == nullptr || r.messages.front().at_s > last->messages.front().at_s) last = &r;
+  }
+  const size_t decoding = last->messages.size() - 1;
+  const size_t steps = sample->step_seconds.size();
+  if (decoding == 0 || decoding >= steps) return;
+  const int64_t drop = static_cast<int64_t>(steps - decoding);
+  sample->step_seconds.erase(sample->step_seconds.begin(), sample->step_seconds.begin() + drop);
+  sample->wait_seconds.erase(sample->wait_seconds.begin(), sample->wait_seconds.begin() + drop);
+}
+
+}  // namespace
+
+Result<std::vector<RequestRecord>> serve_plan(
+    engine::Engine& engine,
+    const std::vector<PlannedRequest>& plan,
+    std::vector<std::vector<int32_t>>* tokens) {
+  Client client;
+  client.open = plan.size();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<engine::Request> requests;
+  const Clock::time_point begin = Clock::now();
+  for (size_t i = 0; i < plan.size(); ++i) {
+    requests.push_back(make_request(plan[i], i));
+    sinks.push_back(std::make_shared<RecordingSink>(&client, begin, plan[i].max_tokens));
+    requests.back().sink = sinks.back();
+  }
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const auto at = begin + std::chrono::duration_cast<Clock::duration>(
+                                std::chrono::duration<double>(plan[i].at_s));
+    if (plan[i].at_s > 0) std::this_thread::sleep_until(at);
+    sinks[i]->record.planned_s = plan[i].at_s;
+    sinks[i]->record.sent_s = std::chrono::duration<double>(Clock::now() - begin).count();
+    const Status status = engine.submit(std::move(requests[i]));
+    if (status.ok()) continue;
+    const std::lock_guard<std::mutex> lock(client.mu);
+    client.open -= plan.size() - i;
+    if (client.status.ok()) client.status = status;
+    break;
+  }
+  std::unique_lock<std::mutex> lock(client.mu);
+  client.all_done.wait(lock, [&] { return client.open == 0; });
+  if (!client.status.ok()) return client.status;
+  std::vector<RequestRecord> records;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    const std::shared_ptr<RecordingSink>& sink = sinks[i];
+    const int64_t got = std::ssize(sink->tokens);
+    if (plan[i].ignore_eos && got != plan[i].max_tokens) {
+      return memory::internal(
+          "request " + std::to_string(i) + " was answered with " + std::to_string(got) +
+          " tokens, expected " + std::to_string(plan[i].max_tokens));
+    }
+    records.push_back(std::move(sink->record));
+    tokens->push_back(std::move(sink->tokens));
+  }
+  return records;
+}
+
+struct EngineArms::State {
+  engine::Engine* engine = nullptr;
+  bool on_idle_tables = false;
+};
+
+class EngineArms::EngineArm : public Arm {
+ public:
+  EngineArm(State* state, const ArmKind& kind) : state_(state), kind_(kind) {}
+
+  Result<Sample> measure(const Workload& workload, uint64_t seed) override {
+    const std::vector<PlannedRequest> plan = plan_requests(workload, seed);
+    engine::Engine& engine = *state_->engine;
+    if (kind_.idle_tables != state_->on_idle_tables) {
+      ENGRAM_RETURN_IF_ERROR(engine.exchange_tables().status());
+      state_->on_idle_tables = kind_.idle_tables;
+    }
+    ENGRAM_RETURN_IF_ERROR(engine.set_ngram_fetch(kind_.fetch));
+    const EngineStats before = engine.stats();
+    Sample sample;
+    const Result<std::vector<RequestRecord>> records = serve_plan(engine, plan, &sample.tokens);
+    if (!records.ok()) return records.status();
+    EngineStats after = engine.stats();
+    read_records(workload, records.value(), &sample);
+    sample.step_seconds = std::move(after.recent_step_seconds);
+    sample.wait_seconds = std::move(after.recent_exposed_wait_seconds);
+    subtract_traffic(before, after, &sample);
+    if (workload.decode_only) keep_decode_steps(records.value(), &sample);
+    return sample;
+  }
+
+ private:
+  State* const state_;
+  const ArmKind& kind_;
+};
+
+EngineArms::EngineArms() : state_(std::make_unique<State>()) {}
+EngineArms::~EngineArms() = default;
+
+Result<std::unique_ptr<EngineArms>> EngineArms::make(
+    engine::Engine* engine, const std::vector<std::string>& keys) {
+  std::unique_ptr<EngineArms> arms(new EngineArms());
+  arms->state_->engine = engine;
+  for (const std::string& key : keys) {
+    const ArmKind* kind = nullptr;
+    for (const ArmKind& known : kKinds) {
+      if (key == known.key) kind = &known;
+    }
+    if (kind == nullptr) {
+      return memory::invalid_argument("there is no arm " + key + ": expected some of N,D,S,Z,V");
+    }
+    arms->arms_.push_back(std::make_unique<EngineArm>(arms->state_.get(), *kind));
+    arms->entries_.push_back({kind->key, kind->name, kind->same_tokens, arms->arms_.back().get()});
+  }
+  return arms;
+}
+
+}  // namespace engram::tools::bench

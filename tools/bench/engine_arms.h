@@ -1,0 +1,45 @@
+// Arms of an experiment on one engine in this process: the same weights, pages and addresses, and
+// between two measurements the engine changes how it gets its rows. Requests are submitted at the
+// times of the plan; times of tokens are taken on the engine's thread, when it hands them out.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/run/engine.h"
+#include "tools/bench/experiment.h"
+
+namespace engram::tools::bench {
+
+// Arms of the engine. It outlives them; nobody else uses it meanwhile.
+//   keys  "N" the module left out; "D" rows prefetched; "S" fetched in the step's own stream; "Z"
+//         the module computes with zeros; "V" as D, from the engine's idle tables (NVMe).
+// INVALID_ARGUMENT names an arm there is not.
+class EngineArms {
+ public:
+  static memory::Result<std::unique_ptr<EngineArms>> make(
+      engine::Engine* engine, const std::vector<std::string>& keys);
+  ~EngineArms();
+
+  const std::vector<ArmEntry>& entries() const { return entries_; }
+
+ private:
+  struct State;
+  class EngineArm;
+
+  EngineArms();
+
+  std::unique_ptr<State> state_;
+  std::vector<std::unique_ptr<Arm>> arms_;
+  std::vector<ArmEntry> entries_;
+};
+
+// Serves the requests of a plan and waits for all of them. The first error of a request.
+//   tokens  of each request, in the order of the plan
+memory::Result<std::vector<RequestRecord>> serve_plan(
+    engine::Engine& engine,
+    const std::vector<PlannedRequest>& plan,
+    std::vector<std::vector<int32_t>>* tokens);
+
+}  // namespace engram::tools::bench
