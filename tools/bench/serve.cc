@@ -95,6 +95,11 @@ class Serve {
     memory::Result<Dataset> dataset = load_dataset(
         options, [this](const std::string& text) { return facts_.count_tokens(model_.id, text); });
     if (!dataset.ok()) return fail(dataset.status());
+    if (dataset.value().skipped > 0) {
+      std::fprintf(
+          stderr, "engram: %s: %lld entries are left out: too long, too short or not answered\n",
+          options.path.c_str(), static_cast<long long>(dataset.value().skipped));
+    }
     plan_ = std::move(dataset.value().requests);
     timed_ = dataset.value().timed;
     if (const Ended ended = leave_out()) return ended;
