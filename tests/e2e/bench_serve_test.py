@@ -256,6 +256,69 @@ class Measures(unittest.TestCase):
                 self.assertEqual([json.loads(line)["label"] for line in f], ["a", "b"])
 
 
+class Datasets(unittest.TestCase):
+    """Against a model, whose cache shows which prompts share their beginning."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = harness.Server(engine="demo")
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.server.stop()
+        assert code == 0, code
+
+    def run_bench(self, *flags):
+        result = bench(self.server.address, "--max-concurrency=1", *flags)
+        self.assertEqual(result.code, 0, result.err)
+        r = result.json
+        r["cached"] = r["x_server_after"]["cached_tokens"] - r["x_server_before"]["cached_tokens"]
+        return result, r
+
+    def test_equal_hash_ids_of_a_trace_are_cached(self):
+        with tempfile.TemporaryDirectory() as directory:
+            trace = os.path.join(directory, "trace.jsonl")
+            with open(trace, "w") as f:
+                for i in range(20):
+                    f.write(json.dumps({"timestamp": i, "input_length": 70, "output_length": 2,
+                                        "hash_ids": [1, 2, 10 + i]}) + "\n")
+                f.write(json.dumps({"timestamp": 30, "input_length": 10000000,
+                                    "output_length": 2}) + "\n")
+            result, r = self.run_bench("--dataset-name=trace", "--dataset-path", trace,
+                                       "--num-prompts=0", "--trace-block-tokens=32")
+        self.assertEqual((r["completed"], r["total_input_tokens"]), (20, 1400))
+        self.assertEqual(r["cached"], 19 * 64)
+        self.assertIn("1 entries are left out", result.err)
+
+    def test_each_prefix_is_computed_once(self):
+        _, r = self.run_bench(
+            "--dataset-name=prefix_repetition", "--num-prompts=24", "--seed=5",
+            "--prefix-repetition-prefix-len=64", "--prefix-repetition-suffix-len=9",
+            "--prefix-repetition-num-prefixes=4", "--prefix-repetition-output-len=2")
+        self.assertEqual(r["total_input_tokens"], 24 * 73)
+        self.assertEqual(r["cached"], 20 * 64)
+
+    def test_the_server_counts_tokens_of_sharegpt(self):
+        turns = [("List the files of this directory.", "ls -l shows them, one on each line."),
+                 ("a", "An answer to a question that is too short."),
+                 ("How do I see hidden files, too?", "ls -a")]
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "sharegpt.json")
+            with open(path, "w") as f:
+                json.dump([{"id": str(i), "conversations": [
+                    {"from": "human", "value": ask}, {"from": "gpt", "value": answer}]}
+                    for i, (ask, answer) in enumerate(turns)], f, indent=1)
+            flags = ["--dataset-name=sharegpt", "--dataset-path", path, "--num-prompts=4"]
+            _, r = self.run_bench(*flags, "--ignore-eos", "--sharegpt-output-len=5")
+            self.assertEqual((r["completed"], r["output_lens"]), (4, [5] * 4))
+            self.assertGreater(min(r["input_lens"]), 3)
+            with open(path, "r+") as f:
+                f.truncate(os.path.getsize(path) - 3)
+            result = bench(self.server.address, *flags)
+        self.assertEqual(result.code, 2, result.err)
+        self.assertIn("was it cut off?", result.err)
+
+
 class Freezes(unittest.TestCase):
     """An engine that stands still for 2 s, from 1 s after the first request on."""
 
