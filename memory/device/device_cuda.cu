@@ -218,6 +218,67 @@ class GpuDevice : public Device {
   cudaDeviceProp properties_{};
 };
 
+// "13.0"
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// Why the GPUs cannot even be counted.
+Status no_gpus(cudaError_t error) {
+  const std::string said =
+      std::string(cudaGetErrorString(error)) + " (" + cudaGetErrorName(error) + ")";
+  int driver = 0;
+  int runtime = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return failed_precondition(
+        "no CUDA device: no NVIDIA driver found: " + said +
+        "; install one, or start the container with --gpus all");
+  }
+  if (error == cudaErrorInsufficientDriver && cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
+    return failed_precondition(
+        "no CUDA device: the NVIDIA driver supports CUDA up to " + version_text(driver) +
+        ", this build needs " + version_text(runtime) + ": " + said + "; update the driver");
+  }
+  if (error == cudaErrorNoDevice) {
+    return failed_precondition(
+        "no CUDA device: the driver sees no GPU: " + said +
+        "; check nvidia-smi, CUDA_VISIBLE_DEVICES and, in a container, --gpus");
+  }
+  return failed_precondition("no CUDA device: " + said);
+}
+
+// What stands in the way of using that GPU.
+Status check_gpu(int index) {
+  int count = 0;
+  const cudaError_t counted = cudaGetDeviceCount(&count);
+  if (counted != cudaSuccess) return no_gpus(counted);
+  const std::string gpu = "CUDA device " + std::to_string(index);
+  if (index < 0 || index >= count) {
+    return failed_precondition(gpu + " does not exist: there are " + std::to_string(count));
+  }
+  cudaDeviceProp properties{};
+  cuda_ok(cudaGetDeviceProperties(&properties, index));
+  const std::string named = gpu + " (" + properties.name + ", sm_" +
+                            std::to_string(properties.major) + std::to_string(properties.minor) +
+                            ")";
+  const cudaError_t taken = cudaSetDevice(index);
+  if (taken != cudaSuccess) {
+    return failed_precondition(
+        named + " cannot be used: " + cudaGetErrorString(taken) + " (" + cudaGetErrorName(taken) +
+        "); another process may hold it (nvidia-smi shows which, and the compute mode)");
+  }
+  cudaFuncAttributes attributes{};
+  const cudaError_t found = cudaFuncGetAttributes(&attributes, copy_rows_kernel<uint4>);
+  if (found == cudaErrorNoKernelImageForDevice) {
+    return failed_precondition(
+        named +
+        ": this build has no code for it; kernels need sm_80 or newer, and a build with it "
+        "in CMAKE_CUDA_ARCHITECTURES");
+  }
+  cuda_ok(found);
+  return {};
+}
+
 }  // namespace
 
 cudaStream_t native_stream(Stream& stream) {
@@ -225,18 +286,7 @@ cudaStream_t native_stream(Stream& stream) {
 }
 
 Result<std::unique_ptr<Device>> make_cuda_device(int index) {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess) {
-    return failed_precondition(
-        std::string("no CUDA device: ") + cudaGetErrorString(error) + " (" +
-        cudaGetErrorName(error) + ")");
-  }
-  if (index < 0 || index >= count) {
-    return failed_precondition(
-        "CUDA device " + std::to_string(index) + " does not exist: there are " +
-        std::to_string(count));
-  }
+  ENGRAM_RETURN_IF_ERROR(check_gpu(index));
   return std::unique_ptr<Device>(std::make_unique<GpuDevice>(index));
 }
 

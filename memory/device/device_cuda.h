@@ -8,7 +8,8 @@
 
 namespace engram::memory {
 
-// FAILED_PRECONDITION says what is missing: driver, device, or a driver too old for this toolkit.
+// FAILED_PRECONDITION says what is missing and what to do about it: a driver, a driver that is new
+// enough for this toolkit, a GPU, one that nobody else holds, code for it in this build.
 // Buffers are device memory. Stream::wait() does not measure its time.
 Result<std::unique_ptr<Device>> make_cuda_device(int index);
 

@@ -160,45 +160,68 @@ using cuda_emulation::Mark;
 using cuda_emulation::Queue;
 using cuda_emulation::queue_of;
 
-const char* cudaGetErrorString(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "no error";
-    case cudaErrorInvalidValue:
-      return "invalid argument";
-    case cudaErrorMemoryAllocation:
-      return "out of memory";
-    case cudaErrorInvalidDevice:
-      return "invalid device ordinal";
-    case cudaErrorNotReady:
-      return "device not ready";
+// Both texts of an error, as CUDA has them.
+namespace {
+
+struct ErrorText {
+  cudaError_t error;
+  const char* name;
+  const char* text;
+};
+constexpr ErrorText kErrors[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
+     "CUDA-capable device(s) is/are busy or unavailable"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+};
+
+const ErrorText& text_of(cudaError_t error) {
+  static constexpr ErrorText kUnknown = {
+      cudaErrorInvalidValue, "unrecognized error code", "unknown error"};
+  for (const ErrorText& known : kErrors) {
+    if (known.error == error) return known;
   }
-  return "unknown error";
+  return kUnknown;
+}
+
+}  // namespace
+
+cuda_emulation::Machine& cuda_emulation::machine() {
+  static Machine machine;
+  return machine;
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  return text_of(error).text;
 }
 const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-      return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidDevice:
-      return "cudaErrorInvalidDevice";
-    case cudaErrorNotReady:
-      return "cudaErrorNotReady";
-  }
-  return "unrecognized error code";
+  return text_of(error).name;
 }
 cudaError_t cudaGetLastError() {
   return cudaSuccess;
 }
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = cuda_emulation::machine().driver_version;
   return cudaSuccess;
 }
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = 13000;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = cuda_emulation::machine().devices;
+  return cuda_emulation::machine().count_error;
+}
 cudaError_t cudaSetDevice(int index) {
-  return index == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+  return index == 0 ? cuda_emulation::machine().set_device_error : cudaErrorInvalidDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index != 0) return cudaErrorInvalidDevice;

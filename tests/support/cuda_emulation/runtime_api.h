@@ -14,7 +14,11 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
+  cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
   cudaErrorNotReady = 600,
 };
 enum cudaMemcpyKind {
@@ -50,6 +54,15 @@ void enqueue(Queue* stream, std::function<void()> work);
 // Kernels started so far, by any thread.
 int64_t launches();
 void count_launch();
+// What the calls that begin the use of a GPU answer; tests change it, and change it back.
+struct Machine {
+  cudaError_t count_error = cudaSuccess;
+  cudaError_t set_device_error = cudaSuccess;
+  cudaError_t function_error = cudaSuccess;
+  int devices = 1;
+  int driver_version = 13000;
+};
+Machine& machine();
 }  // namespace cuda_emulation
 using cudaStream_t = cuda_emulation::Queue*;
 using cudaEvent_t = cuda_emulation::Mark*;
@@ -77,10 +90,21 @@ struct cudaLaunchConfig_t {
 const char* cudaGetErrorString(cudaError_t error);
 const char* cudaGetErrorName(cudaError_t error);
 cudaError_t cudaGetLastError();
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int index);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index);
+
+struct cudaFuncAttributes {
+  int numRegs;
+};
+template <typename Kernel>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
+  *attributes = {};
+  return cuda_emulation::machine().function_error;
+}
 
 cudaError_t cudaMalloc(void** data, size_t bytes);
 cudaError_t cudaFree(void* data);
