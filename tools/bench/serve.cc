@@ -242,8 +242,7 @@ class Serve {
     run_.probe_rate = f_.probe_rate;
     run_.engram_version = ENGRAM_VERSION;
     run_.command = command_line();
-    run_.dataset["name"] = f_.dataset.name;
-    if (!f_.dataset.path.empty()) run_.dataset["path"] = f_.dataset.path;
+    run_.dataset = f_.dataset_words;
     run_.interrupted = result_.interrupted;
     run_.server_lost = result_.server_lost;
     run_.save_detailed = f_.save_detailed;

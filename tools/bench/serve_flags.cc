@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -13,6 +14,7 @@
 namespace engram::tools::bench {
 namespace {
 
+constexpr const char* kDatasetGroup = "Dataset";
 constexpr double kMost = 1e9;
 constexpr size_t kHelpColumns = 64;  // beside the names
 constexpr int kMostConnections = 1024;
@@ -155,7 +157,7 @@ void add_disturbance_flags(CLI::App& app, ServeFlags* f) {
 }
 
 void add_dataset_flags(CLI::App& app, ServeFlags* f) {
-  Group group(app, "Dataset");
+  Group group(app, kDatasetGroup);
   DatasetOptions& d = f->dataset;
   const auto count = [&group](const char* flag, int64_t& value, const char* text) {
     group.add(flag, value, text)->check(at_least(0));
@@ -264,6 +266,19 @@ memory::Status check_arrival_flags(const CLI::App& app, ServeFlags* f) {
   return {};
 }
 
+// {"name": "random", "random_input_len": "20"}: the name, and what was given beside it.
+std::map<std::string, std::string> dataset_words(const CLI::App& command) {
+  std::map<std::string, std::string> words = {{"name", "random"}};
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->get_group() != kDatasetGroup || option->count() == 0) continue;
+    std::string key = option->get_lnames()[0];
+    std::replace(key.begin(), key.end(), '-', '_');
+    if (key.rfind("dataset_", 0) == 0) key.erase(0, std::strlen("dataset_"));
+    words[key] = option->results().back();
+  }
+  return words;
+}
+
 }  // namespace
 
 void add_serve_flags(CLI::App& command, ServeFlags* flags) {
@@ -290,6 +305,7 @@ memory::Status check_serve_flags(const CLI::App& command, ServeFlags* f) {
   f->shown_metrics = std::move(metrics).value();
   f->dataset.seed = f->arrivals.seed;
   f->sampling.temperature = f->temperature;
+  f->dataset_words = dataset_words(command);
   if (command.count("--top-p") > 0) f->sampling.top_p = f->top_p;
   if (command.count("--top-k") > 0) f->sampling.top_k = f->top_k;
   if (command.count("--min-p") > 0) f->sampling.min_p = f->min_p;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,7 +59,8 @@ struct ServeFlags {
   std::vector<double> percentiles;
   std::vector<std::string> shown_metrics;
   std::vector<std::pair<std::string, std::string>> metadata;
-  bool patient = false;  // waits for a server that does not answer yet
+  std::map<std::string, std::string> dataset_words;  // its flags that were given
+  bool patient = false;                              // waits for a server that does not answer yet
 };
 
 void add_serve_flags(CLI::App& command, ServeFlags* flags);
