@@ -11,6 +11,7 @@ void add_bench_command(CLI::App& app, Invocation* invocation) {
   group->require_subcommand(1);
   bench::add_serve_command(*group, invocation);
   bench::add_overhead_command(*group, invocation);
+  bench::add_report_command(*group, invocation);
 }
 
 }  // namespace engram::tools
