@@ -12,6 +12,7 @@ void add_bench_command(CLI::App& app, Invocation* invocation) {
   bench::add_serve_command(*group, invocation);
   bench::add_overhead_command(*group, invocation);
   bench::add_report_command(*group, invocation);
+  bench::add_compare_command(*group, invocation);
 }
 
 }  // namespace engram::tools

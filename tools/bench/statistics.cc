@@ -76,6 +76,13 @@ double standard_deviation(std::span<const double> values) {
   return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
+double lower_level(size_t samples) {
+  if (samples < 2) return 0;
+  const double n = static_cast<double>(samples);
+  const double t = t_quantile((1 - kLevel) / 2, n - 1);
+  return normal_cdf(t * std::sqrt(n / (n - 1)));
+}
+
 Estimate ratio_of(std::span<const double> arm, std::span<const double> base) {
   ENGRAM_CHECK(arm.size() == base.size());
   const size_t n = arm.size();
@@ -93,12 +100,7 @@ Estimate ratio_of(std::span<const double> arm, std::span<const double> base) {
     for (double& value : resample) value = logs[random() % n];
     median = median_of(resample);
   }
-  double level = 0;
-  if (n > 1) {
-    const double rounds = static_cast<double>(n);
-    const double t = t_quantile((1 - kLevel) / 2, rounds - 1);
-    level = normal_cdf(t * std::sqrt(rounds / (rounds - 1)));
-  }
+  const double level = lower_level(n);
   estimate.low = std::exp(quantile(medians, level));
   estimate.high = std::exp(quantile(medians, 1 - level));
   estimate.value = std::exp(median_of(logs));

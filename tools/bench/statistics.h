@@ -26,6 +26,9 @@ struct Estimate {
 inline constexpr double kConfidence = 0.95;
 inline constexpr int kFewestRounds = 7;
 
+// The share of resamples below the interval, and above it, for so many samples (see ratio_of).
+double lower_level(size_t samples);
+
 // arm[i] over base[i], measured in the same round i, so that what a round did to both (another
 // guest, the clock) cancels: the median of the rounds' ratios, and a bootstrap interval of it. The
 // interval is the expanded percentile one (Hesterberg, 2014: the levels take the t quantile and the
