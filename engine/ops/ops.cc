@@ -164,9 +164,10 @@ void Ops::attention(
   ENGRAM_CHECK((q.cols / kv.head_dim) % kv.kv_heads == 0);
   ENGRAM_CHECK(q.data != out.data);
   if (q.rows == 0) return;
-  // Cache traffic is accounted by the caller's context lengths, which live on the device: here the
-  // queries and outputs only.
-  account(Op::kAttention, view_bytes(q) + view_bytes(out), 0);
+  const int64_t cache_bytes =
+      2 * batch.context_tokens * kv.kv_heads * kv.head_dim * dtype_bytes(kv.dtype);
+  account(
+      Op::kAttention, view_bytes(q) + view_bytes(out) + cache_bytes, 4 * batch.attended * q.cols);
   do_attention(stream, batch, q, kv, scale, out);
 }
 

@@ -51,6 +51,9 @@ struct Batch {
   const int32_t* sequence_of = nullptr;  // [T] which sequence
   const int32_t* token_begin = nullptr;  // [S+1] first token of each sequence
   const int32_t* page_table = nullptr;   // [S, max_pages] page of each page_tokens positions
+  // What attention reads and computes, for its accounting; the arrays above are the device's.
+  int64_t context_tokens = 0;  // positions in the cache, over the sequences
+  int64_t attended = 0;        // positions that each token attends to, over the tokens
 };
 
 constexpr int kMaxHeadDim = 512;
@@ -119,7 +122,7 @@ struct SampleResult {
 struct OpStats {
   const char* name = "";
   int64_t calls = 0;
-  int64_t bytes = 0;  // that must be moved at least: weights, inputs, outputs
+  int64_t bytes = 0;  // that must be moved at least: weights, cache, inputs, outputs
   int64_t flops = 0;
 };
 

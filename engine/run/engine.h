@@ -155,6 +155,22 @@ struct EngineStats {
   int64_t rows_wrong = 0;       // of those: not what the source says
   int64_t rows_unverified = 0;  // chosen, but their source could not be read in time
   std::vector<Layer> layers;
+  // Tokens that were computed, and the time of their steps: a step that computes a token of a
+  // prompt (one that is computed again after a preemption included) is a prefill step, any other a
+  // decode step.
+  int64_t prefill_tokens = 0;
+  int64_t decode_tokens = 0;
+  int64_t prefill_steps = 0;
+  int64_t decode_steps = 0;
+  int64_t prefill_step_ns = 0;
+  int64_t decode_step_ns = 0;
+  struct Op {
+    const char* name = "";  // lives as long as the program
+    int64_t calls = 0;
+    int64_t bytes = 0;  // that must be moved at least: weights, cache, inputs, outputs
+    int64_t flops = 0;
+  };
+  std::vector<Op> ops;
   std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
   std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
 };

@@ -1,6 +1,7 @@
 #include "engine/run/loop.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace engram::engine {
 namespace {
@@ -239,9 +240,23 @@ void EngineLoop::step() {
   const std::span<const SampleResult> results = parts_->runner->finish();
   const StepFetch fetched = parts_->prefetch->commit(plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
-  new_step_seconds_.push_back(seconds_between(begin, Clock::now()));
+  count_step(plan, seconds_between(begin, Clock::now()));
   new_wait_seconds_.push_back(static_cast<double>(fetched.exposed_wait_ns) * 1e-9);
   commit(plan, results, fetched.missing);
+}
+
+void EngineLoop::count_step(const BatchPlan& plan, double seconds) {
+  int64_t decode = 0;
+  for (const PlannedSequence& p : plan.sequences) {
+    if (p.begin >= scheduler_.find(p.sequence)->prompt_tokens) decode += p.count;
+  }
+  const bool prefills = decode < plan.tokens();
+  totals_.decode_tokens += decode;
+  totals_.prefill_tokens += plan.tokens() - decode;
+  ++(prefills ? totals_.prefill_steps : totals_.decode_steps);
+  const int64_t ns = std::llround(1e9 * seconds);
+  (prefills ? totals_.prefill_step_ns : totals_.decode_step_ns) += ns;
+  new_step_seconds_.push_back(seconds);
 }
 
 std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& plan) const {
@@ -529,6 +544,9 @@ void EngineLoop::publish_stats() {
          .gather_ns = layer.gather_ns,
          .exposed_wait_ns = layer.exposed_wait_ns,
          .failed_tokens = layer.failed_tokens});
+  }
+  for (const OpStats& op : parts_->ops->stats()) {
+    stats.ops.push_back({op.name, op.calls, op.bytes, op.flops});
   }
   const std::lock_guard<std::mutex> lock(mu_);
   stats.recent_step_seconds.swap(published_.recent_step_seconds);

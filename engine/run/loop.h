@@ -109,6 +109,7 @@ class EngineLoop : public Engine {
   void take_bad_rows();
 
   void step();
+  void count_step(const BatchPlan& plan, double seconds);
   std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
   void make_sample_rows(const BatchPlan& plan);
   SampleRow sample_row(const Sequence& sequence, const Choice& choice, const Request& request);

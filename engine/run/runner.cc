@@ -55,6 +55,10 @@ Batch Runner::upload(
   batch.sequence_of = put(plan.sequence_of);
   batch.token_begin = put(plan.token_begin);
   batch.page_table = put(plan.page_table);
+  for (const PlannedSequence& p : plan.sequences) {
+    batch.context_tokens += p.begin + p.count;
+    batch.attended += p.count * p.begin + p.count * (p.count + 1) / 2;
+  }
   *wanted = put(plan.logit_tokens);
   device_.copy(
       compute_, arrays_.data(), host_arrays_.data(), static_cast<int64_t>(used_ * sizeof(int32_t)));

@@ -293,8 +293,44 @@ TEST_CASE("engine: statistics add up", "[engine]") {
     CHECK(layer.gather_ns > 0);
   }
   CHECK(stats.steps == static_cast<int64_t>(stats.recent_step_seconds.size()));
+  // The first token of an answer is that of the last step with the prompt.
+  CHECK(stats.prefill_tokens == 200 - 96);
+  CHECK(stats.decode_tokens == 18);
+  CHECK(stats.prefill_steps == 2 + 1);
+  CHECK(stats.decode_steps == 18);
+  CHECK(stats.prefill_step_ns > 0);
+  CHECK(stats.decode_step_ns > 0);
   CHECK(stats.recent_step_seconds.size() == stats.recent_exposed_wait_seconds.size());
   CHECK(engine->stats().recent_step_seconds.empty());
+}
+
+TEST_CASE("engine: the ops' accounting follows from the shapes", "[engine]") {
+  const std::unique_ptr<Engine> engine = demo();
+  const ModelConfig& c = engine->info().config;
+  submit(*engine, greedy_request("r", std::vector<int32_t>(64, 9), 3))->wait();
+  const EngineStats stats = engine->stats();
+  const auto op = [&](const std::string& name) {
+    for (const EngineStats::Op& o : stats.ops) {
+      if (name == o.name) return o;
+    }
+    FAIL("no op " << name);
+    return EngineStats::Op{};
+  };
+  // Steps of 64, 1 and 1 tokens; activations and cache are float32.
+  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
+  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
+  CHECK(op("attention").calls == 3 * c.num_hidden_layers);
+  const int64_t context = 64 + 65 + 66;
+  const int64_t cache_bytes = c.num_hidden_layers * context * 2 * keys * 4;
+  CHECK(op("attention").bytes == cache_bytes + c.num_hidden_layers * 66 * 2 * queries * 4);
+  CHECK(op("attention").flops == c.num_hidden_layers * (64 * 65 / 2 + 65 + 66) * 4 * queries);
+  CHECK(op("sample").calls == 3);
+  CHECK(op("sample").bytes == 3 * c.vocab_size * 4);
+  CHECK(op("short_conv").calls == 3 * 2);
+  // Weights are read once a step, whatever its tokens.
+  CHECK(op("linear").flops % 2 == 0);
+  CHECK(op("linear").bytes > 3 * 2 * c.vocab_size * c.hidden_size);
+  CHECK(op("embed").flops == 0);
 }
 
 TEST_CASE("engine: options that cannot be", "[engine]") {
