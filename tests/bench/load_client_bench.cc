@@ -103,7 +103,7 @@ int run(int argc, char** argv) {
   // The simulator can make more than any client takes; a client that is slower gets fewer, larger
   // messages.
   Load full = {"full speed", 64, 8000, 0, 0.5};
-  Load paced = {"paced", 1500, 200, 150, 1};
+  Load paced = {"paced", 1600, 200, 160, 2};
   if (smoke) {
     full.tokens = 100;
     paced.requests = 30;

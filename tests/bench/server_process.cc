@@ -1,5 +1,6 @@
 #include "tests/bench/server_process.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -12,7 +13,7 @@
 namespace engram::bench {
 
 void fail(const std::string& what) {
-  std::fprintf(stderr, "frontend_bench: %s\n", what.c_str());
+  std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what.c_str());
   std::exit(1);
 }
 

@@ -181,6 +181,24 @@ class Measures(unittest.TestCase):
                                "--num-prompts=0", "--trace-speed=0.5").json
             self.assertEqual((r["completed"], r["total_input_tokens"]), (10, 400))
             self.assertGreaterEqual(max(r["start_times"]) - min(r["start_times"]), 0.8)
+            talk = os.path.join(directory, "talk.json")
+            with open(talk, "w") as f:
+                json.dump([{"conversations": [{"from": "human", "value": "ask " * (5 + i)},
+                                              {"from": "gpt", "value": "tell " * (4 + i)}]}
+                           for i in range(6)], f)
+            r = self.run_bench("--dataset-name=sharegpt", "--dataset-path", talk,
+                               "--num-prompts=6", "--ignore-eos").json
+            # The simulator's tokens are bytes, so that the server says how long the texts are.
+            self.assertEqual(sorted(r["input_lens"]), [4 * (5 + i) for i in range(6)])
+            self.assertEqual(sorted(r["output_lens"]), [5 * (4 + i) for i in range(6)])
+
+    def test_help_says_what_is_measured(self):
+        result = subprocess.run([ENGRAM, "bench", "serve", "--help"], capture_output=True,
+                                text=True, timeout=20)
+        self.assertEqual(result.returncode, 0)
+        for word in ("TTFT", "TPOT", "E2EL", "ITL", "goodput", "--request-rate", "Exit codes"):
+            self.assertIn(word, result.stdout)
+        self.assertEqual([line for line in result.stdout.split("\n") if len(line) > 100], [])
 
     def test_deadlines_fail_requests(self):
         result = self.run_bench(
@@ -402,6 +420,18 @@ class Ends(unittest.TestCase):
                 run.json["completed"] + run.json["failed"] + run.json["x_dropped_sends"], 2000)
             self.assertIn("2 s", run.json["x_server_lost"])
             self.assertIn("Serving Benchmark Result", run.out)
+
+    def test_server_that_drains(self):
+        with harness.Server("--fake-step-ms=20") as server:
+            run = Bench(server.address, *self.LONG)
+            self.wait_for_requests(server, 50)
+            self.assertEqual(server.stop(), 0)
+            run.wait()
+            self.assertEqual(run.code, 1, run.err)
+            # Those in flight were answered, later ones refused, then nobody was there.
+            self.assertIn("draining", run.err)
+            self.assertIn("went away", run.err)
+            self.assertGreaterEqual(run.json["completed"], 50)
 
     def test_interrupt(self):
         with harness.Server("--fake-step-ms=5") as server:

@@ -205,6 +205,12 @@ class Serve {
     std::fputs(console_block(run_, metrics).c_str(), stdout);
     std::fflush(stdout);
     print_errors();
+    if (metrics.client_bottleneck && !result_.priority) {
+      std::fprintf(
+          stderr,
+          "engram: the sending thread had no priority (CAP_SYS_NICE), so that others on this "
+          "machine held it up\n");
+    }
     const memory::Status saved = save_result(f_, run_, metrics, result_.requests);
     if (!saved.ok()) {
       std::fprintf(stderr, "engram: the result was not saved: %s\n", saved.message().c_str());
