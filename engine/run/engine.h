@@ -222,10 +222,11 @@ class Engine {
   // without Engram layers; UNAVAILABLE while another swap is going on, or when the engine stops.
   virtual memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) = 0;
   // Opens the same tables once more, elsewhere; they lie idle until exchange_tables() lets them and
-  // the ones in use change places, which takes no loading. Blocks as swap_tables() does, and with
-  // its errors; FAILED_PRECONDITION when there are no idle tables to exchange.
-  virtual memory::Status open_idle_tables(const memory::TableSetOptions& options) = 0;
-  virtual memory::Result<TableSwap> exchange_tables() = 0;
+  // the ones in use change places, which takes no loading. Returns the place they lie in, counted
+  // from 0. Blocks as swap_tables() does, and with its errors; FAILED_PRECONDITION when no tables
+  // lie in that place.
+  virtual memory::Result<size_t> open_idle_tables(const memory::TableSetOptions& options) = 0;
+  virtual memory::Result<TableSwap> exchange_tables(size_t place) = 0;
   // Changes EngineOptions::ngram_fetch; blocks until the change is made. INVALID_ARGUMENT names
   // what there is; FAILED_PRECONDITION while a request is live, without Engram layers, or when the
   // engine was started with skip, without memory for rows; UNAVAILABLE when the engine stops.

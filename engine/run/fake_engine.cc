@@ -133,8 +133,10 @@ class FakeEngine : public Engine {
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions&) override {
     return no_tables();
   }
-  Status open_idle_tables(const memory::TableSetOptions&) override { return no_tables(); }
-  memory::Result<TableSwap> exchange_tables() override { return no_tables(); }
+  memory::Result<size_t> open_idle_tables(const memory::TableSetOptions&) override {
+    return no_tables();
+  }
+  memory::Result<TableSwap> exchange_tables(size_t) override { return no_tables(); }
   Status set_ngram_fetch(const std::string&) override { return no_tables(); }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);

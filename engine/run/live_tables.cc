@@ -91,18 +91,21 @@ Result<TableSwap> EngineLoop::swap_tables(const memory::TableSetOptions& options
   return swapped;
 }
 
-Status EngineLoop::open_idle_tables(const memory::TableSetOptions& options) {
+Result<size_t> EngineLoop::open_idle_tables(const memory::TableSetOptions& options) {
   ENGRAM_RETURN_IF_ERROR(begin_swap());
   Result<std::unique_ptr<TableSet>> opened = open_again(options);
-  if (opened.ok()) idle_tables_ = std::move(opened).value();
+  const size_t place = idle_tables_.size();
+  if (opened.ok()) idle_tables_.push_back(std::move(opened).value());
   end_swap();
-  return opened.status();
+  if (!opened.ok()) return opened.status();
+  return place;
 }
 
-Result<TableSwap> EngineLoop::exchange_tables() {
+Result<TableSwap> EngineLoop::exchange_tables(size_t place) {
   ENGRAM_RETURN_IF_ERROR(begin_swap());
-  Result<TableSwap> swapped = memory::failed_precondition("there are no idle n-gram tables");
-  if (idle_tables_ != nullptr) swapped = swap_with(&idle_tables_, 0);
+  Result<TableSwap> swapped =
+      memory::failed_precondition("no idle n-gram tables lie in place " + std::to_string(place));
+  if (place < idle_tables_.size()) swapped = swap_with(&idle_tables_[place], 0);
   end_swap();
   return swapped;
 }

@@ -61,8 +61,8 @@ class EngineLoop : public Engine {
   EngineStats stats() override;
   std::vector<memory::TableReport> tables() override;
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) override;
-  memory::Status open_idle_tables(const memory::TableSetOptions& options) override;
-  memory::Result<TableSwap> exchange_tables() override;
+  memory::Result<size_t> open_idle_tables(const memory::TableSetOptions& options) override;
+  memory::Result<TableSwap> exchange_tables(size_t place) override;
   memory::Status set_ngram_fetch(const std::string& mode) override;
   bool drain(std::chrono::milliseconds limit) override;
 
@@ -160,7 +160,7 @@ class EngineLoop : public Engine {
   EngineStats published_;
 
   // Whoever set swapping_.
-  std::shared_ptr<memory::TableSet> idle_tables_;
+  std::vector<std::shared_ptr<memory::TableSet>> idle_tables_;
 
   // Engine thread.
   Scheduler scheduler_;

@@ -1,5 +1,6 @@
 #include "tools/bench/engine_arms.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -71,15 +72,16 @@ struct ArmKind {
   const char* key;
   const char* name;
   const char* fetch;
-  bool idle_tables;  // the engine's second set
+  const char* place;  // of the tables; empty: any, no row is read
   bool same_tokens;
 };
 constexpr ArmKind kKinds[] = {
-    {"N", "no Engram: the module is left out", "skip", false, false},
-    {"D", "host memory, prefetched (on the CPU D = H)", "prefetch", false, true},
-    {"S", "host memory, fetched within the step", "sync", false, true},
-    {"Z", "rows of zeros, nothing fetched", "zero", false, false},
-    {"V", "NVMe, prefetched", "prefetch", true, true}};
+    {"N", "no Engram: the module is left out", "skip", "", false},
+    {"D", "host memory, prefetched", "prefetch", "host", true},
+    {"S", "host memory, fetched within the step", "sync", "host", true},
+    {"Z", "rows of zeros, nothing fetched", "zero", "", false},
+    {"H", "device memory, prefetched", "prefetch", "hbm", true},
+    {"V", "NVMe, prefetched", "prefetch", "nvme", true}};
 
 void subtract_traffic(const EngineStats& before, const EngineStats& after, Sample* sample) {
   int64_t gather_ns = 0;
@@ -158,8 +160,22 @@ Result<std::vector<RequestRecord>> serve_plan(
 }
 
 struct EngineArms::State {
+  // Exchanges tables until those of `wanted` are in use: the own ones come back first.
+  Status use(const std::string& wanted) {
+    if (wanted.empty() || wanted == used) return {};
+    for (const std::string& place : {used, wanted}) {
+      if (place == places.own) continue;
+      const auto found = std::ranges::find(places.idle, place);
+      const size_t index = static_cast<size_t>(found - places.idle.begin());
+      ENGRAM_RETURN_IF_ERROR(engine->exchange_tables(index).status());
+      used = place == used ? places.own : place;
+    }
+    return {};
+  }
+
   engine::Engine* engine = nullptr;
-  bool on_idle_tables = false;
+  TablePlaces places;
+  std::string used;
 };
 
 class EngineArms::EngineArm : public Arm {
@@ -169,10 +185,7 @@ class EngineArms::EngineArm : public Arm {
   Result<Sample> measure(const Workload& workload, uint64_t seed) override {
     const std::vector<PlannedRequest> plan = plan_requests(workload, seed);
     engine::Engine& engine = *state_->engine;
-    if (kind_.idle_tables != state_->on_idle_tables) {
-      ENGRAM_RETURN_IF_ERROR(engine.exchange_tables().status());
-      state_->on_idle_tables = kind_.idle_tables;
-    }
+    ENGRAM_RETURN_IF_ERROR(state_->use(kind_.place));
     ENGRAM_RETURN_IF_ERROR(engine.set_ngram_fetch(kind_.fetch));
     const EngineStats before = engine.stats();
     Sample sample;
@@ -196,16 +209,23 @@ EngineArms::EngineArms() : state_(std::make_unique<State>()) {}
 EngineArms::~EngineArms() = default;
 
 Result<std::unique_ptr<EngineArms>> EngineArms::make(
-    engine::Engine* engine, const std::vector<std::string>& keys) {
+    engine::Engine* engine, const TablePlaces& places, const std::vector<std::string>& keys) {
   std::unique_ptr<EngineArms> arms(new EngineArms());
   arms->state_->engine = engine;
+  arms->state_->places = places;
+  arms->state_->used = places.own;
   for (const std::string& key : keys) {
     const ArmKind* kind = nullptr;
     for (const ArmKind& known : kKinds) {
       if (key == known.key) kind = &known;
     }
     if (kind == nullptr) {
-      return memory::invalid_argument("there is no arm " + key + ": expected some of N,D,S,Z,V");
+      return memory::invalid_argument("there is no arm " + key + ": expected some of N,D,S,Z,H,V");
+    }
+    const std::string place = kind->place;
+    const auto& idle = places.idle;
+    if (!place.empty() && place != places.own && std::ranges::find(idle, place) == idle.end()) {
+      return memory::invalid_argument("arm " + key + " needs tables in " + place);
     }
     arms->arms_.push_back(std::make_unique<EngineArm>(arms->state_.get(), *kind));
     arms->entries_.push_back({kind->key, kind->name, kind->same_tokens, arms->arms_.back().get()});

@@ -12,14 +12,20 @@
 
 namespace engram::tools::bench {
 
+// Where an engine's tables are: "host", "hbm" or "nvme".
+struct TablePlaces {
+  std::string own = "host";       // those it started with
+  std::vector<std::string> idle;  // by place
+};
+
 // Arms of the engine. It outlives them; nobody else uses it meanwhile.
 //   keys  "N" the module left out; "D" rows prefetched; "S" fetched in the step's own stream; "Z"
-//         the module computes with zeros; "V" as D, from the engine's idle tables (NVMe).
-// INVALID_ARGUMENT names an arm there is not.
+//         the module computes with zeros; "H" as D, from the device's memory; "V" as D, from NVMe.
+// INVALID_ARGUMENT names an arm there is not, or whose tables there are not.
 class EngineArms {
  public:
   static memory::Result<std::unique_ptr<EngineArms>> make(
-      engine::Engine* engine, const std::vector<std::string>& keys);
+      engine::Engine* engine, const TablePlaces& places, const std::vector<std::string>& keys);
   ~EngineArms();
 
   const std::vector<ArmEntry>& entries() const { return entries_; }

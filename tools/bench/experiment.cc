@@ -231,6 +231,7 @@ Estimate overhead_of(const ArmRounds& arm, const ArmRounds& base, const std::str
   const std::vector<double> a = metric_of(arm, metric);
   const std::vector<double> b = metric_of(base, metric);
   const auto positive = [](double v) { return v > 0; };
+  if (std::ssize(a) < kFewestRounds) return {};
   if (!std::ranges::all_of(a, positive) || !std::ranges::all_of(b, positive)) return {};
   const bool rate = metric.ends_with("throughput");
   return overhead_percent(a, b, rate ? Better::kHigher : Better::kLower);

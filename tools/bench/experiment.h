@@ -97,7 +97,8 @@ inline constexpr const char* kMetrics[] = {
 double metric_of(const Sample& sample, const std::string& metric);
 std::vector<double> metric_of(const ArmRounds& arm, const std::string& metric);
 
-// How many percent slower `arm` is than `base`; no rounds: the metric was not measured.
+// How many percent slower `arm` is than `base`; no rounds: the metric was not measured, or in fewer
+// rounds than an interval needs.
 Estimate overhead_of(const ArmRounds& arm, const ArmRounds& base, const std::string& metric);
 
 // Where the cost of D goes, in percent of N's time by the workload's metric; the parts add up to

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <set>
+#include <utility>
 
 #include "memory/device/device_cpu.h"
 #include "memory/device/numa.h"
@@ -25,6 +27,32 @@ std::string first_value(const std::string& path, const std::string& key) {
   return {};
 }
 
+std::string first_line(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// Of the first GPU on the bus. "32.0 GT/s PCIe" is generation 5.
+void read_link(const std::string& root, MachineFacts* facts) {
+  constexpr std::pair<const char*, int> kSpeeds[] = {{"2.5", 1},  {"5.0", 2},  {"8.0", 3},
+                                                     {"16.0", 4}, {"32.0", 5}, {"64.0", 6}};
+  std::error_code error;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(root + "/sys/bus/pci/devices", error)) {
+    if (first_line(entry.path() / "vendor") != "0x10de") continue;
+    if (!first_line(entry.path() / "class").starts_with("0x03")) continue;
+    const std::string speed = first_line(entry.path() / "current_link_speed");
+    const std::string width = first_line(entry.path() / "current_link_width");
+    for (const auto& [text, generation] : kSpeeds) {
+      if (speed.starts_with(text)) facts->link_generation = generation;
+    }
+    std::from_chars(width.data(), width.data() + width.size(), facts->link_width);
+    return;
+  }
+}
+
 }  // namespace
 
 MachineFacts read_machine_facts(const std::string& root) {
@@ -36,6 +64,7 @@ MachineFacts read_machine_facts(const std::string& root) {
   std::from_chars(total.data(), total.data() + total.size(), kib);
   facts.memory_bytes = kib * 1024;
   facts.numa_nodes = static_cast<int>(memory::read_numa_topology(root).nodes.size());
+  read_link(root, &facts);
   return facts;
 }
 

@@ -204,6 +204,8 @@ void add_engine_options(CLI::App* command, OverheadOptions* o, Arguments* a) {
           "own "
           "[0]")
       ->delimiter(',');
+  command->add_option("--device", o->device, "cpu, cuda [cpu]")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("-t,--threads", o->threads, "CPU threads; 0: all usable cores [0]");
   command->add_option("--dtype", o->dtype, "Activations and cache: float32, bfloat16 [float32]")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
@@ -243,7 +245,7 @@ void add_overhead_command(CLI::App& bench, Invocation* invocation) {
       ->add_option(
           "--arms", o.arms,
           "N without Engram, D rows prefetched from host memory, S fetched within the step, Z rows "
-          "of zeros, V from NVMe [N,D,S,Z]")
+          "of zeros, H from the GPU's memory, V from NVMe [N,D,S,Z]")
       ->delimiter(',');
   add_engine_options(command, &o, a.get());
   add_workload_options(command, &o, a.get());

@@ -366,7 +366,7 @@ std::string point_text(const ReportPoint& p) {
     }
     append(
         &text, "  %-5s %12s %10s %10s %10s %9s %9s %8s  %s\n",
-        arm.key == "D" ? "D = H" : arm.key.c_str(),
+        arm.key == "D" && p.device_is_host ? "D = H" : arm.key.c_str(),
         cell(median("output_throughput"), "%.1f").c_str(), cell(median("ttft_ms"), "%.3f").c_str(),
         cell(median("tpot_ms"), "%.3f").c_str(), cell(median("step_ms"), "%.3f").c_str(),
         wait_cell(waits, 0.5).c_str(), wait_cell(waits, 0.99).c_str(),

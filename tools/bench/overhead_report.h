@@ -18,7 +18,7 @@ struct MachineFacts {
   std::string page_mode;  // of the tables' memory
   int numa_nodes = 0;
   std::vector<int> table_nodes;  // NUMA nodes the tables lie on
-  int link_generation = 0;       // of the device's bus; 0: none
+  int link_generation = 0;       // PCIe, of a GPU; 0: none
   int link_width = 0;
 };
 
@@ -42,7 +42,8 @@ struct ReportPoint {
   int64_t table_parameters = 0;
   int64_t table_bytes = 0;
   bool contention = false;
-  double contention_gbps = 0;  // of the second stream of traffic, payload
+  double contention_gbps = 0;   // of the second stream of traffic, payload
+  bool device_is_host = false;  // then D is H
 };
 
 struct OverheadReport {

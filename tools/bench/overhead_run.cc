@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/model/model.h"
+#include "engine/run/backend.h"
 #include "engine/run/engine.h"
 #include "memory/base/byte_text.h"
 #include "memory/device/device_cpu.h"
@@ -104,11 +105,11 @@ Status check_options(const OverheadOptions& o) {
   if (std::set<std::string>(o.arms.begin(), o.arms.end()).size() != o.arms.size()) {
     return memory::invalid_argument("--arms: one is given twice");
   }
-  const std::set<std::string> arms = {"N", "D", "S", "Z", "V"};
+  const std::set<std::string> arms = {"N", "D", "S", "Z", "H", "V"};
   for (const std::string& arm : o.arms) {
-    if (arms.contains(arm)) continue;
+    if (arms.contains(arm) && (arm != "H" || o.device == "cuda")) continue;
     return memory::invalid_argument(
-        "--arms " + arm + ": expected some of N,D,S,Z,V" +
+        "--arms " + arm + ": expected some of N,D,S,Z,H,V" +
         (arm == "H" ? " (on the CPU H is D)" : ""));
   }
   if (o.arms.empty()) return memory::invalid_argument("--arms: none given");
@@ -191,6 +192,13 @@ class OverheadRun {
     if (!peaks.ok()) return peaks.status();
     report_.peaks.read_gbps = peaks.value().read_gbps;
     report_.peaks.copy_gbps = peaks.value().copy_gbps;
+    if (options_.device == "cuda") {
+      Result<engine::Backend> backend = engine::open_backend(options_.device, threads_);
+      if (!backend.ok()) return backend.status();
+      const Result<double> link = measure_link(*backend.value().device, kPeakBytes);
+      if (!link.ok()) return link.status();
+      report_.peaks.link_gbps = link.value();
+    }
     for (const SizedModel& model : models_) {
       if (stopped()) break;
       ENGRAM_RETURN_IF_ERROR(run_size(model));
@@ -269,7 +277,8 @@ class OverheadRun {
     engine::EngineOptions o;
     o.model = model.directory;
     o.load_format = "dummy";
-    o.device = "cpu";
+    o.device = options_.device;
+    if (wants("H")) o.tables.placement = "hbm";
     o.dtype = options_.dtype;
     o.threads = threads_;
     o.max_model_len = most_tokens();
@@ -324,10 +333,21 @@ class OverheadRun {
     engine::Engine& engine = *made.value();
     report_.machine.device = engine.info().device;
     describe_tables(engine.tables(), &report_.machine);
+    TablePlaces places;
+    // A device's memory is given out when the engine starts, so those tables are its own.
+    if (wants("H")) {
+      places = {"hbm", {"host"}};
+      memory::TableSetOptions host;
+      host.arena.pin = memory::PinPages::kTry;
+      ENGRAM_RETURN_IF_ERROR(engine.open_idle_tables(host).status());
+    }
     std::optional<WorkDirectory> files;
-    if (wants("V")) ENGRAM_RETURN_IF_ERROR(open_files(model, &engine, &files));
+    if (wants("V")) {
+      ENGRAM_RETURN_IF_ERROR(open_files(model, &engine, &files));
+      places.idle.push_back("nvme");
+    }
     if (stopped()) return {};
-    Result<std::unique_ptr<EngineArms>> arms = EngineArms::make(&engine, options_.arms);
+    Result<std::unique_ptr<EngineArms>> arms = EngineArms::make(&engine, places, options_.arms);
     if (!arms.ok()) return arms.status();
     for (const Workload& w : workloads_) {
       for (int turn = 0; turn < (options_.contention ? 2 : 1); ++turn) {
@@ -336,7 +356,8 @@ class OverheadRun {
             .result = {},
             .table_parameters = model.table_parameters,
             .table_bytes = model.table_bytes,
-            .contention = turn == 1};
+            .contention = turn == 1,
+            .device_is_host = options_.device == "cpu"};
         ENGRAM_RETURN_IF_ERROR(
             run_point(arms.value()->entries(), w, describe(w) + ", " + size, point));
       }
@@ -363,7 +384,7 @@ class OverheadRun {
     memory::TableSetOptions nvme;
     nvme.directory = (*files)->path();
     nvme.placement = "nvme";
-    return engine->open_idle_tables(nvme);
+    return engine->open_idle_tables(nvme).status();
   }
 
   Status run_point(
@@ -419,7 +440,8 @@ class OverheadRun {
     }
     for (const Workload& w : workloads_) {
       if (stopped()) break;
-      ENGRAM_RETURN_IF_ERROR(run_point(entries, w, describe(w), {}));
+      ENGRAM_RETURN_IF_ERROR(
+          run_point(entries, w, describe(w), {.result = {}, .device_is_host = true}));
     }
     report_.interrupted = stopped();
     return {};

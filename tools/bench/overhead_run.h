@@ -20,6 +20,7 @@ struct OverheadOptions {
   std::vector<std::string> workloads = {"w3"};
   // Of all tables; 0: the model's own size.
   std::vector<int64_t> table_parameters = {0};
+  std::string device = "cpu";  // or cuda
   int threads = 0;
   std::string dtype = "float32";  // activations and cache
   int64_t max_num_seqs = 64;

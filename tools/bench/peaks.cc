@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "memory/device/device_cpu.h"
@@ -100,6 +101,18 @@ memory::Result<MemoryPeaks> measure_memory_peaks(int threads, int64_t bytes) {
     });
   });
   return peaks;
+}
+
+memory::Result<double> measure_link(memory::Device& device, int64_t bytes) {
+  memory::Result<memory::Buffer> from = device.allocate_pinned("link peak", bytes);
+  if (!from.ok()) return from.status();
+  memory::Result<memory::Buffer> to = device.allocate("link peak", bytes);
+  if (!to.ok()) return to.status();
+  const std::unique_ptr<memory::Stream> stream = device.make_stream("link");
+  return gbps(bytes, [&] {
+    device.copy(*stream, to.value().data(), from.value().data(), bytes);
+    stream->synchronize();
+  });
 }
 
 }  // namespace engram::tools::bench

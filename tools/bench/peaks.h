@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "memory/base/status.h"
+#include "memory/device/device.h"
 
 namespace engram::tools::bench {
 
@@ -19,5 +20,9 @@ struct MemoryPeaks {
 // Medians of a few turns over `bytes` of memory, which should be more than the caches hold.
 // RESOURCE_EXHAUSTED when there is not so much. REQUIRES: bytes is a multiple of 2^21.
 memory::Result<MemoryPeaks> measure_memory_peaks(int threads, int64_t bytes);
+
+// GB/s of copies of `bytes` from pinned host memory to the device. RESOURCE_EXHAUSTED without
+// memory.
+memory::Result<double> measure_link(memory::Device& device, int64_t bytes);
 
 }  // namespace engram::tools::bench

@@ -121,7 +121,7 @@ TEST_CASE("fetch switch: what cannot be done is refused and changes nothing", "[
   }
   sink->wait();
   CHECK(engine->set_ngram_fetch("zero").ok());  // the request is gone once its sink knows
-  CHECK(engine->exchange_tables().status().code() == Code::kFailedPrecondition);
+  CHECK(engine->exchange_tables(0).status().code() == Code::kFailedPrecondition);
 
   EngineOptions skipping = tests::small_engine(kModel);
   skipping.ngram_fetch = std::string("skip");
@@ -129,7 +129,7 @@ TEST_CASE("fetch switch: what cannot be done is refused and changes nothing", "[
   const std::unique_ptr<Engine> dense =
       tests::start_engine(tests::small_engine(tests::checkpoint_directory("tiny-dense")));
   CHECK(dense->set_ngram_fetch("skip").code() == Code::kFailedPrecondition);
-  CHECK(dense->open_idle_tables({}).code() == Code::kFailedPrecondition);
+  CHECK(dense->open_idle_tables({}).status().code() == Code::kFailedPrecondition);
   const std::unique_ptr<Engine> fake = make_fake_engine({}).value();
   CHECK(fake->set_ngram_fetch("skip").code() == Code::kFailedPrecondition);
 }
@@ -144,14 +144,22 @@ TEST_CASE("fetch switch: idle tables on NVMe take turns with those in memory", "
   const std::vector<RequestResult> expected = run_all(*engine, requests);
   memory::TableSetOptions idle;
   idle.directory = directory.file("none");
-  CHECK(engine->open_idle_tables(idle).code() == Code::kNotFound);
+  CHECK(engine->open_idle_tables(idle).status().code() == Code::kNotFound);
   idle.directory = directory.path();
   idle.placement = "nvme";
   idle.io = kIo;
   REQUIRE(engine->open_idle_tables(idle).ok());
+  idle.placement.clear();
+  CHECK(engine->open_idle_tables(idle).value() == 1);
+  CHECK(engine->exchange_tables(2).status().code() == Code::kFailedPrecondition);
   for (int turn = 0; turn < 4; ++turn) {
     CAPTURE(turn);
-    REQUIRE(engine->exchange_tables().ok());
+    if (turn == 2) {  // the other ones, and back
+      REQUIRE(engine->exchange_tables(1).ok());
+      check_same(run_all(*engine, requests), expected);
+      REQUIRE(engine->exchange_tables(1).ok());
+    }
+    REQUIRE(engine->exchange_tables(0).ok());
     const std::string placement = engine->tables()[0].placement;
     CHECK(
         (placement.find("NVMe") != std::string::npos ||
@@ -181,7 +189,7 @@ TEST_CASE("fetch switch: changed, exchanged and asked by several threads", "[swi
       for (int i = t; !over; ++i) {
         const Code code = engine->set_ngram_fetch(i % 2 == 0 ? "skip" : "prefetch").code();
         if (code != Code::kOk && code != Code::kFailedPrecondition) ++strange;
-        const Code exchange = engine->exchange_tables().status().code();
+        const Code exchange = engine->exchange_tables(0).status().code();
         if (exchange != Code::kOk && exchange != Code::kUnavailable) ++strange;
       }
     });

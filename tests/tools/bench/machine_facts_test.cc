@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -28,6 +29,24 @@ TEST_CASE("machine facts: what the kernel's files say, and nothing where they ar
   const MachineFacts none = read_machine_facts(root.file("none"));
   CHECK(none.cpu.empty());
   CHECK(none.memory_bytes == 0);
+}
+
+TEST_CASE("machine facts: the link of the first GPU") {
+  const tests::TempDirectory root;
+  const auto device = [&](const char* name, const char* vendor, const char* kind) {
+    const std::string path = std::string("sys/bus/pci/devices/") + name;
+    std::filesystem::create_directories(root.file(path));
+    root.write(path + "/vendor", vendor);
+    root.write(path + "/class", kind);
+    root.write(path + "/current_link_speed", "32.0 GT/s PCIe\n");
+    root.write(path + "/current_link_width", "16\n");
+  };
+  device("0000:00:01.0", "0x8086\n", "0x030000\n");
+  device("0000:00:02.0", "0x10de\n", "0x068000\n");
+  CHECK(read_machine_facts(root.path()).link_generation == 0);
+  device("0000:00:03.0", "0x10de\n", "0x030200\n");
+  CHECK(read_machine_facts(root.path()).link_generation == 5);
+  CHECK(read_machine_facts(root.path()).link_width == 16);
 }
 
 TEST_CASE("machine facts: of several tables the least") {
@@ -60,6 +79,8 @@ TEST_CASE("peaks: every byte is read, and there are rates") {
   CHECK(peaks.value().read_gbps > 0);
   CHECK(peaks.value().copy_gbps > 0);
   CHECK_FALSE(measure_memory_peaks(1, int64_t{1} << 50).ok());
+  const std::unique_ptr<memory::Device> device = memory::make_cpu_device(1);
+  CHECK(measure_link(*device, int64_t{1} << 20).value() > 0);
 }
 
 TEST_CASE("contention: copies until it is let go") {
