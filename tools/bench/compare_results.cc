@@ -88,6 +88,7 @@ void compare_serve(const ServeResult& a, const ServeResult& b, RunComparison* ou
   for (const Metric& metric : a.metrics) {
     const std::optional<double> of_b = b.metric(metric.name);
     if (!metric.value && !of_b) continue;
+    if (metric.name.starts_with("p50_") && a.metric("median_" + metric.name.substr(4))) continue;
     MetricDifference d = plain_difference(metric.name, metric.value, of_b);
     if (const std::optional<QuantileOf> q = quantile_of(metric.name); q && d.difference) {
       const std::optional<Estimate> ratio = compare_quantiles(

@@ -25,18 +25,26 @@ struct FigureKey {
   int rank;  // of the metric, so that the most telling figures come first
   std::string workload;
   std::string tokens;  // "512 + 32 tokens"
+  bool other_base;     // than N, which comes first
   std::string baseline;
   std::string metric;
   auto operator<=>(const FigureKey&) const = default;
 };
 
-std::string tokens_text(const OverheadPoint& p) {
+std::string tokens_text(const OverheadPoint& p, Along along) {
   if (!p.input_tokens || !p.output_tokens) return "";
+  if (along == Along::kPromptLength) {
+    const std::string out = p.output_tokens->text();
+    return out + (out == "1" ? " token out" : " tokens out");
+  }
   return p.input_tokens->text() + " + " + p.output_tokens->text() + " tokens";
 }
 
-std::optional<double> place(const OverheadPoint& point, Along along) {
-  return along == Along::kBatch ? point.batch : point.table_parameters;
+std::optional<double> place(const OverheadPoint& p, Along along) {
+  if (along == Along::kBatch) return p.batch;
+  if (along == Along::kTableSize) return p.table_parameters;
+  const bool exact = p.input_tokens && p.input_tokens->low == p.input_tokens->high;
+  return exact ? std::optional<double>(p.input_tokens->low) : std::nullopt;
 }
 
 std::map<FigureKey, std::vector<Entry>> figures_of(
@@ -48,7 +56,11 @@ std::map<FigureKey, std::vector<Entry>> figures_of(
       for (const OverheadComparison& c : point.comparisons) {
         if (!c.percent) continue;
         const FigureKey key{
-            c.metric == point.metric ? 0 : 1, point.workload, tokens_text(point), c.baseline,
+            c.metric == point.metric ? 0 : 1,
+            point.workload,
+            tokens_text(point, along),
+            c.baseline != "N",
+            c.baseline,
             c.metric};
         figures[key].push_back({&run, &point, &c});
       }
@@ -60,7 +72,8 @@ std::map<FigureKey, std::vector<Entry>> figures_of(
 // What curves may differ in besides their arms.
 struct Traits {
   std::string run;
-  std::string other_place;
+  std::string batch;
+  std::string table;
   std::string contention;
 };
 
@@ -70,8 +83,8 @@ Traits traits_of(const Entry& entry, Along along) {
   const std::string table =
       p.table_parameters ? "table " + axis_number(*p.table_parameters, true) : "";
   return {
-      run_title(*entry.run), along == Along::kBatch ? table : batch,
-      p.contention ? "under contention" : "alone"};
+      run_title(*entry.run), along == Along::kBatch ? "" : batch,
+      along == Along::kTableSize ? "" : table, p.contention ? "under contention" : "alone"};
 }
 
 // Arm and baseline, and those traits in which curves of the figure differ.
@@ -81,14 +94,16 @@ class CurveNames {
     for (const Entry& entry : entries) {
       const Traits traits = traits_of(entry, along);
       runs_.insert(traits.run);
-      places_.insert(traits.other_place);
+      batches_.insert(traits.batch);
+      tables_.insert(traits.table);
       contentions_.insert(traits.contention);
     }
   }
   std::string of(const Entry& entry) const {
     const Traits traits = traits_of(entry, along_);
     std::string name = entry.comparison->arm + " over " + entry.comparison->baseline;
-    if (places_.size() > 1) name += ", " + traits.other_place;
+    if (batches_.size() > 1) name += ", " + traits.batch;
+    if (tables_.size() > 1) name += ", " + traits.table;
     if (contentions_.size() > 1) name += ", " + traits.contention;
     if (runs_.size() > 1) name += ", " + traits.run;
     return name;
@@ -97,7 +112,8 @@ class CurveNames {
  private:
   Along along_;
   std::set<std::string> runs_;
-  std::set<std::string> places_;
+  std::set<std::string> batches_;
+  std::set<std::string> tables_;
   std::set<std::string> contentions_;
 };
 
@@ -177,15 +193,53 @@ Table numbers_of(const std::vector<Entry>& entries) {
   return table;
 }
 
+const char* label_of(Along along) {
+  switch (along) {
+    case Along::kBatch:
+      return "batch (sequences)";
+    case Along::kTableSize:
+      return "table size (parameters)";
+    case Along::kPromptLength:
+      return "prompt (tokens)";
+  }
+  return "";
+}
+
+const char* against(Along along) {
+  switch (along) {
+    case Along::kBatch:
+      return " against batch size";
+    case Along::kTableSize:
+      return " against table size";
+    case Along::kPromptLength:
+      return " against prompt length";
+  }
+  return "";
+}
+
+std::string missing(Along along) {
+  switch (along) {
+    case Along::kBatch:
+      return "needs several batch sizes (--workload w3 --batch 1,4,16).";
+    case Along::kTableSize:
+      return "needs several table sizes (--table-parameters 0.1e9,1e9,4e9).";
+    case Along::kPromptLength:
+      return "needs several prompt lengths (--workload w4 --prompt-len 512,2048).";
+  }
+  return "";
+}
+
 Axis axis_of(const std::vector<Entry>& entries, Along along) {
   Axis axis;
-  axis.label = along == Along::kBatch ? "batch (sequences)" : "table size (parameters)";
+  axis.label = label_of(along);
   axis.billions = along == Along::kTableSize;
   axis.log = true;
   std::set<double> places;
   for (const Entry& entry : entries) places.insert(*place(*entry.point, along));
   if (along == Along::kBatch || places.size() <= 6) {
-    for (const double at : places) axis.ticks.push_back({at, axis_number(at, axis.billions)});
+    for (const double at : places) {
+      axis.ticks.push_back({at, axis.billions ? axis_number(at, true) : short_number(at)});
+    }
   }
   return axis;
 }
@@ -204,10 +258,10 @@ std::string arms_of(const std::vector<Entry>& entries) {
 
 std::string figure(const FigureKey& key, const std::vector<Entry>& entries, Along along) {
   Plot plot;
-  plot.title = along == Along::kBatch ? "Overhead of " : "Cost of ";
+  plot.title = along == Along::kTableSize ? "Cost of " : "Overhead of ";
   plot.title.append(arms_of(entries)).append(" over ").append(key.baseline);
-  plot.title += along == Along::kBatch ? " against batch size: " : " against table size: ";
-  plot.title += metric_title(key.metric) + ", " + key.workload;
+  plot.title.append(against(along)).append(": ").append(metric_title(key.metric));
+  plot.title.append(", ").append(key.workload);
   if (!key.tokens.empty()) plot.title += ", " + key.tokens;
   plot.x = axis_of(entries, along);
   plot.y = {.label = "overhead (%)", .zero = true};
@@ -252,11 +306,13 @@ size_t places_along(const std::vector<Entry>& entries, Along along) {
 }  // namespace
 
 std::string metric_title(const std::string& metric) {
-  static constexpr std::array<std::pair<const char*, const char*>, 5> kTitles = {
+  static constexpr std::array<std::pair<const char*, const char*>, 7> kTitles = {
       {{"output_throughput", "output throughput"},
        {"total_throughput", "total throughput"},
        {"ttft_ms", "TTFT"},
+       {"ttft_p99_ms", "TTFT p99"},
        {"tpot_ms", "TPOT"},
+       {"tpot_p99_ms", "TPOT p99"},
        {"step_ms", "step time"}}};
   for (const auto& [name, title] : kTitles) {
     if (metric == name) return title;
@@ -285,12 +341,8 @@ std::string overhead_curves(const std::vector<OverheadResult>& runs, Along along
     (key.rank == 0 ? first : folded) += figures(key, entries, along);
   }
   if (first.empty() && folded.empty()) {
-    return along == Along::kBatch
-               ? missing_figure_html(
-                     "Overhead against batch size", "needs several batch sizes (--batch 1,4,16).")
-               : missing_figure_html(
-                     "Cost against table size",
-                     "needs several table sizes (--table-parameters 0.1e9,1e9,4e9).");
+    const std::string title = along == Along::kTableSize ? "Cost" : "Overhead";
+    return missing_figure_html(title + against(along), missing(along));
   }
   if (!folded.empty()) folded = details_html("Other metrics", figure_grid_html(folded), false);
   return figure_grid_html(first) + folded;

@@ -16,9 +16,9 @@ int arm_colour(const std::string& key);
 // The label, else the file: what tells results apart.
 std::string run_title(const OverheadResult& run);
 
-enum class Along { kBatch, kTableSize };
+enum class Along { kBatch, kTableSize, kPromptLength };
 
-// Markup of all figures along one of the two; those of other metrics than the workload's
+// Markup of all figures along one of them; those of other metrics than the workload's
 // own are folded. Says what is missing when there are none.
 std::string overhead_curves(const std::vector<OverheadResult>& runs, Along along);
 

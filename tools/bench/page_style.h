@@ -54,6 +54,7 @@ svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .dash1 { stroke-dasharray: 6 4; } svg .dash2 { stroke-dasharray: 2 3; }
 svg .open { fill: var(--paper); }
 svg .bar { stroke: var(--paper); stroke-width: 0.5; }
+svg .halo text { paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 svg .wash { fill-opacity: 0.18; stroke: none; }
 .l0 { stroke: var(--c0); } .l1 { stroke: var(--c1); } .l2 { stroke: var(--c2); }
 .l3 { stroke: var(--c3); } .l4 { stroke: var(--c4); } .l5 { stroke: var(--c5); }
@@ -70,8 +71,7 @@ svg .wash { fill-opacity: 0.18; stroke: none; }
   --c6: #5b4b9a; --c7: #555555; --wait: #c4c4c4; --h0: #9cc7e8; --h1: #4f97cf; --h2: #22699f;
   --h3: #e8b64c; --h4: #e07b1f; --h5: #b8321a; --h6: #5e0d1f; }
   body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; }
-  svg.plot { min-width: 0; }
-  details::details-content { content-visibility: visible; display: block; height: auto; }
+  svg.plot { min-width: 0; } table { font-size: 9px; } td:first-child, td.long { min-width: 0; }
   * { print-color-adjust: exact; } }
 )";
 

@@ -156,6 +156,7 @@ std::string overhead_report(const std::vector<OverheadResult>& runs) {
   out += settings_html(settings) + summary_table(runs) + comparisons_table(runs);
   out += overhead_curves(runs, Along::kBatch);
   out += overhead_curves(runs, Along::kTableSize) + flatness_table(runs);
+  out += overhead_curves(runs, Along::kPromptLength);
   out += figure_grid_html(split_figure(runs));
   return out + overhead_points(runs);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "tools/bench/html_page.h"
 #include "tools/bench/number_text.h"
@@ -91,6 +92,7 @@ std::string prompt_length_figure(const Runs& runs) {
       .series = {}};
   double low = INFINITY;
   double high = 0;
+  std::set<double> lengths;
   Table numbers{.header = {"run", "prompt (tokens)", "TTFT (ms)"}, .rows = {}};
   for (const ServeResult& run : runs) {
     if (plot.series.size() == 4) break;
@@ -101,6 +103,7 @@ std::string prompt_length_figure(const Runs& runs) {
       const double y = 1e3 * run.requests.ttft_s[i];
       if (!std::isfinite(x) || !std::isfinite(y)) continue;
       series.points.push_back({.x = x, .y = y});
+      lengths.insert(x);
       low = std::min(low, y);
       high = std::max(high, y);
       numbers.rows.push_back({text_cell(series.name), number_cell(x), number_cell(y)});
@@ -108,6 +111,10 @@ std::string prompt_length_figure(const Runs& runs) {
     if (!series.points.empty()) plot.series.push_back(std::move(series));
   }
   if (plot.series.empty()) return missing_figure_html(title, kNeedsDetails);
+  if (lengths.size() < 2) {
+    return missing_figure_html(
+        title, "needs prompts of different lengths (--random-range-ratio 0.5, or a dataset).");
+  }
   plot.y.log = low > 0 && high > 30 * low;
   return figure_html(
       {.title = title,

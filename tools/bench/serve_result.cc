@@ -18,23 +18,35 @@ using nlohmann::json;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 constexpr std::array<std::string_view, 13> kCounted = {
-    "duration",
-    "completed",
-    "failed",
-    "total_input_tokens",
-    "total_output_tokens",
+    "output_throughput",
+    "total_token_throughput",
     "request_throughput",
     "request_goodput",
     "request_goodput:",  // as vLLM writes it
-    "output_throughput",
-    "total_token_throughput",
+    "completed",
+    "failed",
+    "duration",
+    "total_input_tokens",
+    "total_output_tokens",
     "max_output_tokens_per_s",
     "max_concurrent_requests",
     "rtfx"};
 
 // Not settings: they differ between any two runs or are read on their own.
-constexpr std::array<std::string_view, 6> kOwnFields = {
-    "date", "label", "x_kind", "x_schema", "x_client_bottleneck", "x_client_verdict"};
+constexpr std::array<std::string_view, 11> kOwnFields = {
+    "date",
+    "label",
+    "x_kind",
+    "x_schema",
+    "x_command",
+    "x_client_bottleneck",
+    "x_client_verdict",
+    "x_interrupted",
+    "x_server_lost",
+    "x_server_before",
+    "x_server_after"};
+// Numbers that were asked for, not measured.
+constexpr std::array<std::string_view, 2> kNumericSettings = {"x_seed", "x_goodput_ms"};
 
 bool starts_with_any(std::string_view name, std::initializer_list<std::string_view> heads) {
   return std::any_of(
@@ -91,6 +103,24 @@ void drop_failed(const std::vector<bool>& failed, ServeRequests* r) {
   }
 }
 
+// An error, or an outcome of ours other than "completed": a cancelled request has no error.
+Status read_failed(const JsonCursor& root, std::vector<bool>* failed) {
+  const Status errors = read_list(root["errors"], [&](const JsonCursor& at) {
+    failed->push_back(at.value().is_string() && !at.value().get_ref<const std::string&>().empty());
+    return Status();
+  });
+  if (!errors.ok()) return errors;
+  size_t i = 0;
+  return read_list(root["x_outcomes"], [&](const JsonCursor& at) {
+    std::string outcome;
+    ENGRAM_RETURN_IF_ERROR(at.read(outcome));
+    if (i == failed->size()) failed->push_back(false);
+    if (outcome != "completed") (*failed)[i] = true;
+    ++i;
+    return Status();
+  });
+}
+
 Status read_requests(const JsonCursor& root, ServeRequests* r) {
   ENGRAM_RETURN_IF_ERROR(read_numbers(root["ttfts"], &r->ttft_s));
   if (r->ttft_s.empty()) return {};
@@ -100,10 +130,7 @@ Status read_requests(const JsonCursor& root, ServeRequests* r) {
   ENGRAM_RETURN_IF_ERROR(read_numbers(root["output_lens"], &r->output_tokens));
   ENGRAM_RETURN_IF_ERROR(read_gaps(root["itls"], &r->itl_s));
   std::vector<bool> failed;
-  ENGRAM_RETURN_IF_ERROR(read_list(root["errors"], [&](const JsonCursor& at) {
-    failed.push_back(at.value().is_string() && !at.value().get_ref<const std::string&>().empty());
-    return Status();
-  }));
+  ENGRAM_RETURN_IF_ERROR(read_failed(root, &failed));
   const size_t n = r->size();
   ENGRAM_RETURN_IF_ERROR(same_length(root["latencies"], n, &r->latency_s));
   ENGRAM_RETURN_IF_ERROR(same_length(root["start_times"], n, &r->start_s));
@@ -119,6 +146,30 @@ Status read_requests(const JsonCursor& root, ServeRequests* r) {
   return {};
 }
 
+// Throughputs, then latencies by kind, then ours: an object has no order of its own.
+size_t rank_of(const Metric& metric) {
+  const std::string_view name = metric.name;
+  const auto counted = std::find(kCounted.begin(), kCounted.end(), name);
+  if (counted != kCounted.end()) return static_cast<size_t>(counted - kCounted.begin());
+  if (name.starts_with("x_")) return 100;
+  constexpr std::array<std::string_view, 4> kKinds = {
+      "_ttft_ms", "_tpot_ms", "_itl_ms", "_e2el_ms"};
+  size_t rank = kCounted.size();
+  for (const std::string_view kind : kKinds) {
+    if (name.ends_with(kind)) return rank;
+    ++rank;
+  }
+  return rank;
+}
+
+bool is_setting(std::string_view name, const json& value) {
+  if (std::find(kNumericSettings.begin(), kNumericSettings.end(), name) != kNumericSettings.end()) {
+    return true;
+  }
+  if (!value.is_object()) return !value.is_number() && !value.is_null();
+  return std::any_of(value.begin(), value.end(), [](const json& v) { return v.is_string(); });
+}
+
 Status read_scalars(const JsonCursor& root, ServeResult* result) {
   for (const auto& [name, value] : root.value().items()) {
     const bool own = std::find(kOwnFields.begin(), kOwnFields.end(), name) != kOwnFields.end();
@@ -128,13 +179,29 @@ Status read_scalars(const JsonCursor& root, ServeResult* result) {
       ENGRAM_RETURN_IF_ERROR(read_number(root[name], &number));
       const bool colon = name.back() == ':';
       result->metrics.push_back({colon ? name.substr(0, name.size() - 1) : name, number});
-    } else if (name.starts_with("x_") && (value.is_number() || value.is_object())) {
+    } else if (name.starts_with("x_") && !is_setting(name, value)) {
       add_metrics(name, value, &result->metrics);
-    } else if (!value.is_object()) {
+    } else {
       add_settings(name, value, &result->settings);
     }
   }
+  std::stable_sort(
+      result->metrics.begin(), result->metrics.end(),
+      [](const Metric& a, const Metric& b) { return rank_of(a) < rank_of(b); });
   return {};
+}
+
+// What the server counted meanwhile, of its counters before and after.
+Status read_server_counts(const JsonCursor& root, ServeResult* result) {
+  const JsonCursor before = root["x_server_before"];
+  return read_members(root["x_server_after"], [&](const std::string& name, const JsonCursor& at) {
+    std::optional<double> end;
+    std::optional<double> begin;
+    ENGRAM_RETURN_IF_ERROR(read_number(at, &end));
+    if (before.value().is_object()) ENGRAM_RETURN_IF_ERROR(read_number(before[name], &begin));
+    if (end && begin) result->metrics.push_back({"x_server." + name, *end - *begin});
+    return Status();
+  });
 }
 
 // What makes the run's figures doubtful.
@@ -152,6 +219,9 @@ Status read_warnings(const JsonCursor& root, ServeResult* result) {
   bool interrupted = false;
   ENGRAM_RETURN_IF_ERROR(read_flag(root["x_interrupted"], &interrupted));
   if (interrupted) result->warnings.push_back("The run was interrupted.");
+  std::string lost;
+  ENGRAM_RETURN_IF_ERROR(read_text(root["x_server_lost"], &lost));
+  if (!lost.empty()) result->warnings.push_back("The server was lost: " + lost);
   const double failed = result->metric("failed").value_or(0);
   if (failed > 0) {
     result->warnings.push_back(
@@ -176,6 +246,7 @@ Status read_serve_result(const JsonCursor& root, ServeResult* result) {
   ENGRAM_RETURN_IF_ERROR(read_rate(root["request_rate"], &result->request_rate));
   ENGRAM_RETURN_IF_ERROR(read_number(root["max_concurrency"], &result->max_concurrency));
   ENGRAM_RETURN_IF_ERROR(read_scalars(root, result));
+  ENGRAM_RETURN_IF_ERROR(read_server_counts(root, result));
   ENGRAM_RETURN_IF_ERROR(read_requests(root, &result->requests));
   return read_warnings(root, result);
 }

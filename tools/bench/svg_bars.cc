@@ -10,8 +10,11 @@ namespace engram::tools::bench {
 namespace {
 
 constexpr int kColours = 8;
-constexpr double kRowHeight = 26;
-constexpr double kMostLabel = 300;  // pixels for the names of bars
+// A line for the name, however long it is, and the bar below it.
+constexpr double kRowHeight = 38;
+constexpr double kNameHeight = 18;
+constexpr double kBarHeight = 16;
+constexpr double kLeft = 14;
 
 std::string colour_class(const char* kind, int colour) {
   return kind + std::to_string(((colour % kColours) + kColours) % kColours);
@@ -52,13 +55,14 @@ std::string bar_part(
   const double left = frame.x().pixel(std::min(from, to));
   const double right = frame.x().pixel(std::max(from, to));
   return std::string("<path class=\"bar ") + colour_class("f", colour) + "\" d=\"M" + px(left) +
-         " " + px(top) + "H" + px(right) + "v" + px(kRowHeight - 8) + "H" + px(left) +
-         "z\"><title>" + escape_html(hint) + "</title></path>";
+         " " + px(top) + "H" + px(right) + "v" + px(kBarHeight) + "H" + px(left) + "z\"><title>" +
+         escape_html(hint) + "</title></path>";
 }
 
 std::string draw_bar(
     const StackedBars& bars, const StackedBar& bar, const Frame& frame, double top) {
-  std::string out = svg_text(frame.left() - 8, top + kRowHeight / 2 + 1, "end", bar.name);
+  std::string out = "<g class=\"halo\">";
+  out += svg_text(frame.left() + 4, top + kNameHeight - 5, "start", bar.name) + "</g>";
   double above = 0;
   double below = 0;
   for (size_t i = 0; i < std::min(bar.parts.size(), bars.parts.size()); ++i) {
@@ -66,7 +70,7 @@ std::string draw_bar(
     if (!std::isfinite(part) || part == 0) continue;
     double& edge = part > 0 ? above : below;
     out += bar_part(
-        frame, edge, edge + part, top + 4, static_cast<int>(i),
+        frame, edge, edge + part, top + kNameHeight, static_cast<int>(i),
         bars.parts[i] + ": " + short_number(part));
     edge += part;
   }
@@ -108,7 +112,6 @@ std::vector<LegendEntry> legend_of(const Histogram& histogram) {
 
 std::string draw_stacked_bars(const StackedBars& bars) {
   RangeFinder x(false);
-  double label = 40;
   for (const StackedBar& bar : bars.bars) {
     double above = 0;
     double below = 0;
@@ -117,22 +120,21 @@ std::string draw_stacked_bars(const StackedBars& bars) {
     }
     x.add(above);
     x.add(below);
-    label = std::max(label, text_width(bar.name) + 16);
   }
   const double rows = static_cast<double>(std::max<size_t>(1, bars.bars.size()));
   const double height = rows * kRowHeight + 62;
   Axis axis = bars.x;
   axis.zero = true;
-  const Frame frame(axis, x.range(), std::min(label, kMostLabel), height);
+  const Frame frame(axis, x.range(), kLeft, height);
   std::string body = frame.axes();
+  const std::string zero = px(frame.x().pixel(0));
+  body += std::string("<path class=\"zero\" d=\"M") + zero + " " + px(frame.top()) + "V" +
+          px(frame.bottom()) + "\"/>\n";
   double top = frame.top();
   for (const StackedBar& bar : bars.bars) {
     body += draw_bar(bars, bar, frame, top);
     top += kRowHeight;
   }
-  const std::string zero = px(frame.x().pixel(0));
-  body += std::string("<path class=\"zero\" d=\"M") + zero + " " + px(frame.top()) + "V" +
-          px(frame.bottom()) + "\"/>\n";
   return svg_document(bars.title, height, body);
 }
 

@@ -148,7 +148,9 @@ class Labels {
     taken_.push_back({x, y, width});
     markup_ += svg_text(x, y, "start", point.label);
   }
-  const std::string& markup() const { return markup_; }
+  std::string markup() const {
+    return markup_.empty() ? "" : std::string("<g class=\"halo\">") + markup_ + "</g>\n";
+  }
 
  private:
   static constexpr double kLineHeight = 14;

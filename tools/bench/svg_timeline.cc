@@ -63,8 +63,10 @@ void add_row(
     Paths* paths) {
   if (!std::isfinite(row.sent_s)) return;
   const double sent = frame.x().pixel(row.sent_s);
+  // At least this wide, so that even the shortest request is seen.
+  constexpr double kLeast = 1.5;
   if (!(row.first_s >= row.sent_s)) {
-    paths->waiting += box(sent, sent + 1.5, top, height);
+    paths->waiting += box(sent, sent + kLeast, top, height);
     return;
   }
   double at = row.first_s;
@@ -89,7 +91,12 @@ void add_row(
     worst = 0;
     drawn_to = to;
   }
-  if (colour != kColours) paths->gaps[colour] += box(begun, drawn_to, top, height);
+  if (colour != kColours) {
+    paths->gaps[colour] += box(begun, drawn_to, top, height);
+  } else {
+    std::string& d = row.gaps_s.empty() ? paths->waiting : paths->gaps[worst];
+    d += box(begun, begun + kLeast, top, height);
+  }
 }
 
 std::string colour_path(const std::string& style, const std::string& d) {

@@ -66,11 +66,43 @@ TEST_CASE("a run says why it is not to be trusted") {
   REQUIRE(parsed(tests::serve_result_json()).serve[0].warnings.size() == 1);  // a failed request
   const std::string slow = replaced(
       tests::serve_result_json(), R"("x_client_bottleneck":false)",
-      R"("x_client_bottleneck":true,"x_client_verdict":"The lag was 3 ms.","x_interrupted":true)");
+      R"("x_client_bottleneck":true,"x_client_verdict":"The lag was 3 ms.","x_interrupted":true,
+"x_server_lost":"UNAVAILABLE")");
   const std::vector<std::string> warnings = parsed(slow).serve[0].warnings;
-  REQUIRE(warnings.size() == 3);
+  REQUIRE(warnings.size() == 4);
   REQUIRE(warnings[0].find("The client was the bottleneck") == 0);
   REQUIRE(warnings[0].find("The lag was 3 ms.") != std::string::npos);
+}
+
+TEST_CASE("a cancelled request is no completed one") {
+  const std::string text = replaced(
+      tests::serve_result_json(), "\"errors\":[\"\",\"\"",
+      "\"x_outcomes\":[\"completed\",\"cancelled\",\"failed\"],\"errors\":[\"\",\"\"");
+  const ServeRequests r = parsed(text).serve[0].requests;
+  REQUIRE(r.ttft_s[0] == 0.01);
+  REQUIRE(std::isnan(r.ttft_s[1]));
+  REQUIRE(std::isnan(r.latency_s[1]));
+}
+
+TEST_CASE("fields of ours are settings or figures by what they hold") {
+  const ServeResult run =
+      parsed(replaced(
+                 tests::serve_result_json(), "\"x_client\":{\"cpu_s\":0.25}",
+                 R"("x_seed":3,"x_dataset":{"name":"random","input_len":"64"},"x_timed_trace":false,
+"x_command":"engram bench serve","x_lag_p99_ms":0.5,"x_server_before":{"steps":10,"other":1},
+"x_server_after":{"steps":25},"x_server_lost":null)"))
+          .serve[0];
+  const auto holds = [&](const Setting& setting) {
+    return std::find(run.settings.begin(), run.settings.end(), setting) != run.settings.end();
+  };
+  REQUIRE(holds({"x_seed", "3"}));
+  REQUIRE(holds({"x_dataset.name", "random"}));
+  REQUIRE(holds({"x_timed_trace", "false"}));
+  REQUIRE(run.settings.size() == 10);  // not the command
+  REQUIRE(run.metric("x_lag_p99_ms") == 0.5);
+  REQUIRE(run.metric("x_server.steps") == 15);
+  REQUIRE(!run.metric("x_server.other"));
+  REQUIRE(run.metrics.front().name == "output_throughput");
 }
 
 TEST_CASE("a result of vllm bench serve is read, NaN and inf included") {
