@@ -41,8 +41,7 @@ std::vector<Checkpoint> checkpoints() {
     all.push_back({name, tests::checkpoint_directory(name), tests::golden_file(name)});
   }
   all.push_back(
-      {"demo", tests::demo_directory(),
-       std::string(ENGRAM_SOURCE_DIR) + "/tests/golden/demo-model.json"});
+      {"demo", tests::demo_directory(), tests::source_file("tests/golden/demo-model.json")});
   return all;
 }
 
