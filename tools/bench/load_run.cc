@@ -167,6 +167,7 @@ void LoadRun::judge(RequestRecord& record, double cancel_after_s, const grpc::St
   const double at_s = now();
   if (status.ok()) {
     record.outcome = Outcome::kCompleted;
+    if (record.done_s < 0) record.done_s = at_s;  // not a single message
     return;
   }
   const bool by_plan = cancel_after_s >= 0 && at_s - record.sent_s >= cancel_after_s;
@@ -246,8 +247,8 @@ void LoadRun::look_for_the_server() {
 }
 
 // gRPC 1.51's receiving threads nap for 100 ms after a second without events, and all of them may
-// nap when an answer comes. A call that is cancelled before it begins is an event, and never
-// reaches the network.
+// nap when an answer comes: a third of the requests of one per second were seen up to 100 ms late.
+// A call that is cancelled before it begins is an event, and never reaches the network.
 void LoadRun::keep_receivers_awake() {
   if (++turns_ % 2 != 0) return;
   struct Nothing {

@@ -88,7 +88,8 @@ void add_server_flags(CLI::App& app, ServeFlags* f) {
   group
       .add(
           "--connections", f->connections,
-          "TCP connections, used in turn [" + std::to_string(f->connections) + "]")
+          "TCP connections, used in turn; a server may limit the calls on each [" +
+              std::to_string(f->connections) + "]")
       ->check(range(1, kMostConnections));
   group
       .add(
