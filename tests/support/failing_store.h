@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "memory/table/row_store.h"
+#include "tests/support/store_wrapper.h"
 
 namespace engram::tests {
 
@@ -50,15 +51,10 @@ class RowFaults {
   std::map<std::pair<int, int64_t>, int> failures_;
 };
 
-class FailingStore : public memory::RowStore {
+class FailingStore : public StoreWrapper {
  public:
   FailingStore(std::unique_ptr<memory::RowStore> inner, std::shared_ptr<RowFaults> faults)
-      : inner_(std::move(inner)), faults_(std::move(faults)) {}
-
-  const memory::TableGeometry& geometry() const override { return inner_->geometry(); }
-  std::string placement() const override { return inner_->placement(); }
-  std::string version() const override { return inner_->version(); }
-  memory::RowStoreStats stats() const override { return inner_->stats(); }
+      : StoreWrapper(std::move(inner)), faults_(std::move(faults)) {}
 
  private:
   memory::Status do_gather(
@@ -67,7 +63,7 @@ class FailingStore : public memory::RowStore {
       int64_t tokens,
       memory::View out,
       std::vector<int32_t>* failed) override {
-    memory::Status status = inner_->gather(row_ids, slots, tokens, out, failed);
+    memory::Status status = inner().gather(row_ids, slots, tokens, out, failed);
     const int64_t columns = geometry().columns();
     for (int64_t t = 0; t < tokens; ++t) {
       const int64_t* first = row_ids + t * columns;
@@ -84,7 +80,6 @@ class FailingStore : public memory::RowStore {
     return status;
   }
 
-  const std::unique_ptr<memory::RowStore> inner_;
   const std::shared_ptr<RowFaults> faults_;
 };
 

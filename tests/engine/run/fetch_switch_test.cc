@@ -13,6 +13,7 @@
 #include "tests/support/engine_client.h"
 #include "tests/support/engine_load.h"
 #include "tests/support/model_tables.h"
+#include "tests/support/store_wrapper.h"
 #include "tests/support/temp_directory.h"
 
 namespace engram::engine {
@@ -60,13 +61,8 @@ TEST_CASE("fetch switch: as an engine started in that mode, with cached prefixes
 
 TEST_CASE("fetch switch: zero is a table of zeros", "[switch]") {
   // An all-zero table file is out of reach, but rows of zeros are what a store can hand out.
-  class ZeroStore : public memory::RowStore {
-   public:
-    explicit ZeroStore(std::unique_ptr<memory::RowStore> store) : store_(std::move(store)) {}
-    const memory::TableGeometry& geometry() const override { return store_->geometry(); }
-    std::string placement() const override { return store_->placement(); }
-    std::string version() const override { return store_->version(); }
-    memory::RowStoreStats stats() const override { return store_->stats(); }
+  class ZeroStore : public tests::StoreWrapper {
+    using StoreWrapper::StoreWrapper;
 
    private:
     memory::Status do_gather(
@@ -81,7 +77,6 @@ TEST_CASE("fetch switch: zero is a table of zeros", "[switch]") {
       }
       return {};
     }
-    const std::unique_ptr<memory::RowStore> store_;
   };
   constexpr uint64_t kSeed = 52;
   CAPTURE(kSeed);

@@ -10,6 +10,7 @@
 
 #include "engine/run/engine.h"
 #include "tests/support/checkpoints.h"
+#include "tests/support/store_wrapper.h"
 #include "tests/support/temp_directory.h"
 #include "tools/bench/sized_model.h"
 
@@ -85,13 +86,8 @@ Workload decode(int64_t id_limit) {
 }
 
 // Rows of tables that are opened later have one element changed.
-class WrongStore : public memory::RowStore {
- public:
-  explicit WrongStore(std::unique_ptr<memory::RowStore> store) : store_(std::move(store)) {}
-  const memory::TableGeometry& geometry() const override { return store_->geometry(); }
-  std::string placement() const override { return store_->placement(); }
-  std::string version() const override { return store_->version(); }
-  memory::RowStoreStats stats() const override { return store_->stats(); }
+class WrongStore : public tests::StoreWrapper {
+  using StoreWrapper::StoreWrapper;
 
  private:
   memory::Status do_gather(
@@ -100,14 +96,13 @@ class WrongStore : public memory::RowStore {
       int64_t tokens,
       memory::View out,
       std::vector<int32_t>* failed) override {
-    const memory::Status status = store_->gather(row_ids, slots, tokens, out, failed);
+    const memory::Status status = inner().gather(row_ids, slots, tokens, out, failed);
     for (int64_t t = 0; t < tokens; ++t) {
       float* row = out.row<float>(slots[t]);
       for (int64_t i = 0; i < out.cols; ++i) row[i] = -4 * row[i];
     }
     return status;
   }
-  const std::unique_ptr<memory::RowStore> store_;
 };
 
 }  // namespace
