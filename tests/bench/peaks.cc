@@ -15,29 +15,6 @@ namespace engram::bench::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// As many accumulators as the registers hold beside the operands, and enough to hide the latency.
-constexpr int kAccumulators = (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 24 : 12;
-
-float multiply_add(int64_t count) {
-  const hn::CappedTag<float, 16> d;
-  using Vec = hn::Vec<decltype(d)>;
-  Vec sums[kAccumulators];
-  for (int i = 0; i < kAccumulators; ++i) sums[i] = hn::Set(d, static_cast<float>(i));
-  const Vec x = hn::Set(d, static_cast<float>(count) * 1e-9f);
-  const Vec y = hn::Set(d, 0.5f);
-  for (int64_t n = 0; n < count * (24 / kAccumulators); ++n) {
-#pragma GCC unroll 24
-    for (int i = 0; i < kAccumulators; ++i) sums[i] = hn::MulAdd(sums[i], y, x);
-  }
-  Vec sum = sums[0];
-  for (int i = 1; i < kAccumulators; ++i) sum = hn::Add(sum, sums[i]);
-  return hn::GetLane(sum);
-}
-
-int64_t multiply_add_flops() {
-  return 2 * 24 * static_cast<int64_t>(hn::MaxLanes(hn::CappedTag<float, 16>()));
-}
-
 template <int kLevel>
 HWY_INLINE void prefetch(const uint8_t* from, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, kLevel == 1 ? 3 : 2);
@@ -88,17 +65,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace engram::bench {
 
-HWY_EXPORT(multiply_add);
-HWY_EXPORT(multiply_add_flops);
 HWY_EXPORT(copy_rows);
-
-float multiply_add(int64_t count) {
-  return HWY_DYNAMIC_DISPATCH(multiply_add)(count);
-}
-
-int64_t multiply_add_flops() {
-  return HWY_DYNAMIC_DISPATCH(multiply_add_flops)();
-}
 
 void copy_rows(const RowCopy& copy) {
   HWY_DYNAMIC_DISPATCH(copy_rows)(copy);

@@ -1,20 +1,18 @@
-// Limits of the machine beside those of tools/bench/peaks.h, as loops that do nothing else.
+// Limits of the machine beside those of tools/bench, as loops that do nothing else.
 // Highway, best target.
 #pragma once
 
 #include <cstdint>
 
 #include "memory/table/row_place.h"
+#include "tools/bench/compute_peak.h"
 #include "tools/bench/peaks.h"
 
 namespace engram::bench {
 
+using tools::bench::multiply_add;
+using tools::bench::multiply_add_flops;
 using tools::bench::read_all;
-
-// `count` times 24 independent multiply-adds on whole vectors.
-float multiply_add(int64_t count);
-// Floating-point operations of one count.
-int64_t multiply_add_flops();
 
 // Rows copied one after the other in the order of `ids`, values then scales, the row `ahead` places
 // further prefetched: the gather one would write by hand. `to` is a ring of ring_rows rows, each at

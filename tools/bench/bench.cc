@@ -10,6 +10,8 @@ void add_bench_command(CLI::App& app, Invocation* invocation) {
       app.add_subcommand("bench", "Load tests of a server, and what the n-gram tables cost");
   group->require_subcommand(1);
   bench::add_serve_command(*group, invocation);
+  bench::add_throughput_command(*group, invocation);
+  bench::add_latency_command(*group, invocation);
   bench::add_overhead_command(*group, invocation);
   bench::add_report_command(*group, invocation);
   bench::add_compare_command(*group, invocation);

@@ -11,6 +11,7 @@ namespace engram::tools::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kPoll{50};
 using engine::EngineStats;
 using memory::Result;
 using memory::Status;
@@ -20,6 +21,7 @@ struct Client {
   std::mutex mu;
   std::condition_variable all_done;
   size_t open = 0;
+  bool stopping = false;
   Status status;  // the first error
 };
 
@@ -40,12 +42,15 @@ class RecordingSink : public engine::Sink {
   }
   void on_finish(int, engine::Finish) override {}
   void on_done(const Status& status, const engine::Usage& usage) override {
-    record.outcome = status.ok() ? Outcome::kCompleted : Outcome::kFailed;
     record.done_s = std::chrono::duration<double>(Clock::now() - begin_).count();
     record.prompt_tokens = usage.prompt_tokens;
     record.output_tokens = usage.completion_tokens;
     const std::lock_guard<std::mutex> lock(client_->mu);
-    if (client_->status.ok()) client_->status = status;
+    const bool cancelled = client_->stopping && status.code() == memory::Code::kCancelled;
+    record.outcome = status.ok() ? Outcome::kCompleted
+                     : cancelled ? Outcome::kCancelled
+                                 : Outcome::kFailed;
+    if (client_->status.ok() && !cancelled) client_->status = status;
     if (--client_->open == 0) client_->all_done.notify_all();
   }
 
@@ -57,15 +62,36 @@ class RecordingSink : public engine::Sink {
   const Clock::time_point begin_;
 };
 
-engine::Request make_request(const PlannedRequest& planned, size_t index) {
+std::string request_id(size_t index) {
+  return "bench-" + std::to_string(index);
+}
+
+engine::Request make_request(
+    const PlannedRequest& planned, size_t index, const ServeOptions& options) {
   engine::Request request;
-  request.id = "bench-" + std::to_string(index);
+  request.id = request_id(index);
   request.prompt_ids.assign(planned.prompt_ids.begin(), planned.prompt_ids.end());
-  request.sampling.temperature = 0.f;
+  request.sampling.temperature = options.temperature;
   request.sampling.ignore_eos = planned.ignore_eos;
   request.sampling.max_tokens = planned.max_tokens;
-  request.bypass_prefix_cache = true;
+  request.bypass_prefix_cache = !options.use_prefix_cache;
   return request;
+}
+
+void wait_for_all(
+    engine::Engine& engine, size_t requests, const ServeOptions& options, Client* client) {
+  std::unique_lock<std::mutex> lock(client->mu);
+  while (!client->all_done.wait_for(lock, kPoll, [&] { return client->open == 0; })) {
+    const size_t done = requests - client->open;
+    const bool stop = !client->stopping && options.stop != nullptr && options.stop->load();
+    client->stopping |= stop;
+    lock.unlock();
+    if (options.on_poll) options.on_poll(done);
+    for (size_t i = 0; stop && i < requests; ++i) {
+      engine.abort(request_id(i), memory::Code::kCancelled);
+    }
+    lock.lock();
+  }
 }
 
 struct ArmKind {
@@ -117,14 +143,15 @@ void keep_decode_steps(const std::vector<RequestRecord>& records, Sample* sample
 Result<std::vector<RequestRecord>> serve_plan(
     engine::Engine& engine,
     const std::vector<PlannedRequest>& plan,
-    std::vector<std::vector<int32_t>>* tokens) {
+    std::vector<std::vector<int32_t>>* tokens,
+    const ServeOptions& options) {
   Client client;
   client.open = plan.size();
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::vector<engine::Request> requests;
   const Clock::time_point begin = Clock::now();
   for (size_t i = 0; i < plan.size(); ++i) {
-    requests.push_back(make_request(plan[i], i));
+    requests.push_back(make_request(plan[i], i, options));
     sinks.push_back(std::make_shared<RecordingSink>(&client, begin, plan[i].max_tokens));
     requests.back().sink = sinks.back();
   }
@@ -141,14 +168,14 @@ Result<std::vector<RequestRecord>> serve_plan(
     if (client.status.ok()) client.status = status;
     break;
   }
-  std::unique_lock<std::mutex> lock(client.mu);
-  client.all_done.wait(lock, [&] { return client.open == 0; });
+  wait_for_all(engine, plan.size(), options, &client);
   if (!client.status.ok()) return client.status;
   std::vector<RequestRecord> records;
   for (size_t i = 0; i < plan.size(); ++i) {
     const std::shared_ptr<RecordingSink>& sink = sinks[i];
     const int64_t got = std::ssize(sink->tokens);
-    if (plan[i].ignore_eos && got != plan[i].max_tokens) {
+    const bool completed = sink->record.outcome == Outcome::kCompleted;
+    if (completed && plan[i].ignore_eos && got != plan[i].max_tokens) {
       return memory::internal(
           "request " + std::to_string(i) + " was answered with " + std::to_string(got) +
           " tokens, expected " + std::to_string(plan[i].max_tokens));

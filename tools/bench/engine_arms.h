@@ -3,6 +3,9 @@
 // times of the plan; times of tokens are taken on the engine's thread, when it hands them out.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,11 +44,22 @@ class EngineArms {
   std::vector<ArmEntry> entries_;
 };
 
-// Serves the requests of a plan and waits for all of them. The first error of a request.
+struct ServeOptions {
+  float temperature = 0;
+  bool use_prefix_cache = false;
+  // Once true, what is left is cancelled; the records say so, and there is no error.
+  const std::atomic<bool>* stop = nullptr;
+  // Told some 20 times a second how many requests are done, by the calling thread; may be empty.
+  std::function<void(size_t done)> on_poll;
+};
+
+// Serves the requests of a plan, which have ids, and waits for all of them. The first error of a
+// request.
 //   tokens  of each request, in the order of the plan
 memory::Result<std::vector<RequestRecord>> serve_plan(
     engine::Engine& engine,
     const std::vector<PlannedRequest>& plan,
-    std::vector<std::vector<int32_t>>* tokens);
+    std::vector<std::vector<int32_t>>* tokens,
+    const ServeOptions& options = {});
 
 }  // namespace engram::tools::bench

@@ -21,15 +21,6 @@ using engine::ModelConfig;
 using memory::Result;
 using memory::Status;
 
-int64_t model_parameters(const ModelConfig& c) {
-  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
-  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
-  const int64_t layer = c.hidden_size * (2 * queries + 2 * keys + 3 * c.intermediate_size);
-  const int64_t engram = int64_t{c.hc_mult + 1} * c.hidden_size * c.engram.vector_width();
-  return (c.tie_word_embeddings ? 1 : 2) * c.vocab_size * c.hidden_size +
-         c.num_hidden_layers * layer + static_cast<int64_t>(c.engram.layer_ids.size()) * engram;
-}
-
 // The rows of a source, as a table writer wants them.
 class SourceRows : public memory::RowProducer {
  public:
@@ -74,6 +65,15 @@ Status write_table(
 }
 
 }  // namespace
+
+int64_t model_parameters(const ModelConfig& c) {
+  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
+  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
+  const int64_t layer = c.hidden_size * (2 * queries + 2 * keys + 3 * c.intermediate_size);
+  const int64_t engram = int64_t{c.hc_mult + 1} * c.hidden_size * c.engram.vector_width();
+  return (c.tie_word_embeddings ? 1 : 2) * c.vocab_size * c.hidden_size +
+         c.num_hidden_layers * layer + static_cast<int64_t>(c.engram.layer_ids.size()) * engram;
+}
 
 Result<WorkDirectory> WorkDirectory::make(const std::string& parent) {
   std::string path = parent + "/engram-bench-XXXXXX";

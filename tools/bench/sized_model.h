@@ -30,6 +30,9 @@ class WorkDirectory {
   std::string path_;  // empty: moved from
 };
 
+// Of a model's weights, without tables and norms.
+int64_t model_parameters(const engine::ModelConfig& config);
+
 struct SizedModel {
   std::string directory;
   engine::ModelConfig config;

@@ -1,0 +1,98 @@
+#include "tools/bench/engine_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "memory/base/byte_text.h"
+#include "memory/table/numa_policy.h"
+#include "memory/table/placement.h"
+
+namespace engram::tools::bench {
+namespace {
+
+using memory::Result;
+using memory::Status;
+
+constexpr const char* kGroup = "Engine";
+
+Status read_bytes(const char* flag, const std::string& text, int64_t* bytes) {
+  if (text.empty() || text == "auto") return {};
+  const Result<int64_t> read = memory::parse_bytes(text);
+  if (!read.ok()) {
+    return memory::invalid_argument(std::string(flag) + ": " + read.status().message());
+  }
+  *bytes = read.value();
+  return {};
+}
+
+void add_table_flags(CLI::App& command, EngineFlags* flags) {
+  memory::TableSetOptions& tables = flags->options.tables;
+  const auto add = [&](const char* name, auto& value, const char* text) {
+    return command.add_option(name, value, text)->group("N-gram tables");
+  };
+  add("--tables", tables.directory, "Directory of table files [the model's own rows]");
+  add("--table-placement", tables.placement,
+      "Tiers from fast to slow, such as hbm:40GiB,host or host:8GiB,nvme [all in host memory]");
+  add("--table-cache", flags->table_cache, "Memory for rows read from nvme, such as 1GiB [0]");
+  add("--table-socket", tables.socket, "Socket of engram table serve, whose tables are used");
+  add("--numa-policy", flags->numa_policy, "auto, none, bind:N, interleave or replicate [auto]");
+  add("--ngram-fetch", flags->options.ngram_fetch,
+      "prefetch; sync: within the step; zero: rows of zeros; skip: without Engram [prefetch]")
+      ->check(CLI::IsMember({"prefetch", "sync", "skip", "zero"}));
+}
+
+}  // namespace
+
+void add_engine_flags(CLI::App& command, EngineFlags* flags) {
+  engine::EngineOptions& o = flags->options;
+  const auto add = [&](const char* name, auto& value, const char* text) {
+    return command.add_option(name, value, text)->group(kGroup);
+  };
+  add("-m,--model", o.model, "Directory of the checkpoint");
+  add("--load-format", o.load_format,
+      "auto: the checkpoint's weights; dummy: made up in the shape of its config.json [auto]")
+      ->check(CLI::IsMember({"auto", "dummy"}));
+  add("--device", o.device, "auto, cpu, cuda [auto]")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
+      ->check(CLI::Range(0, 4096));
+  add("--dtype", o.dtype, "Activations and cache: auto, float32, bfloat16 [auto]")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
+  add("--max-model-len", o.max_model_len, "Tokens of a sequence [the longest that is asked for]")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  add("--max-num-seqs", o.max_num_seqs, "Sequences in one step [64]")
+      ->check(CLI::Range(1, 1 << 16));
+  add("--max-num-batched-tokens", o.max_num_batched_tokens, "Tokens in one step [512]")
+      ->check(CLI::Range(1, 1 << 17));
+  add("--kv-cache-memory,--kv-cache-memory-bytes", flags->kv_cache_memory,
+      "Key-value cache, such as 2GiB [a share of the free memory]");
+  add("--block-size", o.block_size, "Tokens per cache page [16]")->check(CLI::Range(1, 1024));
+  add_table_flags(command, flags);
+}
+
+Status check_engine_flags(EngineFlags* flags) {
+  engine::EngineOptions& o = flags->options;
+  if (o.model.empty()) return memory::invalid_argument("--model DIR is required");
+  ENGRAM_RETURN_IF_ERROR(
+      read_bytes("--kv-cache-memory", flags->kv_cache_memory, &o.kv_cache_bytes));
+  ENGRAM_RETURN_IF_ERROR(read_bytes("--table-cache", flags->table_cache, &o.tables.cache_bytes));
+  if (!o.tables.placement.empty()) {
+    const Status placement = memory::parse_placement(o.tables.placement).status();
+    if (!placement.ok()) {
+      return memory::invalid_argument("--table-placement: " + placement.message());
+    }
+  }
+  if (!flags->numa_policy.empty()) {
+    const Result<memory::NumaPolicy> policy = memory::parse_numa_policy(flags->numa_policy);
+    if (!policy.ok())
+      return memory::invalid_argument("--numa-policy: " + policy.status().message());
+    o.tables.arena.numa = policy.value();
+  }
+  if (o.max_num_batched_tokens < o.max_num_seqs) {
+    return memory::invalid_argument(
+        "--max-num-batched-tokens " + std::to_string(o.max_num_batched_tokens) +
+        " is below --max-num-seqs " + std::to_string(o.max_num_seqs));
+  }
+  return {};
+}
+
+}  // namespace engram::tools::bench
