@@ -20,7 +20,7 @@ using engine::Engine;
 using engine::ModelConfig;
 using Clock = std::chrono::steady_clock;
 
-// When tokens came: a delta may bring several, since text never ends inside a code point.
+// When tokens came; a delta may bring several.
 struct Arrival {
   Clock::time_point at;
   int64_t tokens = 0;  // so far
@@ -70,7 +70,9 @@ double run_load(Engine& engine, const Load& load, uint64_t seed) {
     engine::Request request;
     request.id = std::to_string(sinks.size());
     request.prompt_ids = prompt;
-    request.sampling.temperature = 0.f;
+    // Made-up weights would repeat their likeliest token for ever, and with it the rows it needs.
+    request.sampling.temperature = 1.f;
+    request.sampling.seed = seed;
     request.sampling.ignore_eos = true;
     request.sampling.max_tokens = load.tokens;
     request.bypass_prefix_cache = true;
