@@ -196,6 +196,8 @@ class GpuDevice : public Device {
     }
     cuda_ok(error);
     cuda_ok(cudaMemset(data, 0, static_cast<size_t>(bytes)));
+    // Of memory on the device it only begins, and no stream here waits for the default one.
+    cuda_ok(cudaStreamSynchronize(nullptr));
     return Buffer(data, bytes, release);
   }
 

@@ -12,6 +12,7 @@
 #include "engine/run/engine.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/engine_rig.h"
+#include "tests/bench/model_costs.h"
 
 namespace engram::bench {
 namespace {
@@ -37,36 +38,6 @@ std::unique_ptr<Engine> start(const std::string& model, const std::string& fetch
   EngineOptions o = dummy_engine(model, threads);
   o.ngram_fetch = fetch;
   return start_engine(o);
-}
-
-// Weights one layer's linear operations have, without the Engram module.
-int64_t layer_weights(const ModelConfig& c) {
-  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
-  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
-  return c.hidden_size * (2 * queries + 2 * keys + 3 * c.intermediate_size);
-}
-
-int64_t engram_weights(const ModelConfig& c) {
-  return static_cast<int64_t>(c.engram.layer_ids.size()) * 2 * c.hidden_size *
-         c.engram.vector_width();
-}
-
-// What a decode step must read: every weight once, in bf16.
-int64_t step_bytes(const ModelConfig& c, bool engram) {
-  const int64_t weights = c.num_hidden_layers * layer_weights(c) + c.vocab_size * c.hidden_size +
-                          (engram ? engram_weights(c) : 0);
-  return 2 * weights;
-}
-
-// What a prompt's step must compute: behind the last attention only one token goes on.
-int64_t prefill_flops(const ModelConfig& c, int64_t tokens, bool engram) {
-  const int64_t queries = int64_t{c.num_attention_heads} * c.head_dim;
-  const int64_t keys = int64_t{c.num_key_value_heads} * c.head_dim;
-  const int64_t last = c.hidden_size * (queries + 2 * keys);
-  const int64_t all =
-      (c.num_hidden_layers - 1) * layer_weights(c) + last + (engram ? engram_weights(c) : 0);
-  const int64_t attention = c.num_hidden_layers * 2 * tokens * (tokens + 1) * queries;
-  return 2 * tokens * all + attention + 2 * c.vocab_size * c.hidden_size;
 }
 
 std::string case_name(const std::string& model, const std::string& fetch, const char* what) {

@@ -77,6 +77,8 @@ FIGURES = [
      "bar": {"of": "ratio", "least": 0.85, "aim": 0.95}},
     {"group": "gather", "name": "one token", "us": 9.0, "bar": {"of": "us", "most": 6.0, "aim": 3.5}},
     {"group": "gather", "name": "fork and join", "us": None, "note": "not under emulation"},
+    {"group": "engine", "name": "prefetch against skip", "us": None, "percent": 0.4,
+     "prediction": "0.1 to 0.3 %", "bar": {"of": "percent", "most": 1.0, "aim": 0.3}},
 ]
 
 
@@ -207,13 +209,16 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)  # no figure fails a run
         figures = results["parts"]["bench"]["figures"]
         self.assertEqual([f["name"] for f in figures], [f["name"] for f in FIGURES])
-        self.assertIn("1 of 2 reached", done.stdout)
+        self.assertIn("2 of 3 reached", done.stdout)
         lines = {line.strip().split("  ")[0]: line for line in self.table().splitlines()}
         self.assertIn("0.857 of SM host read", lines["256 B"])
         self.assertIn("predicted: 137 M rows/s", lines["256 B"])
         self.assertIn("ratio >= 0.85, aim 0.95: reached", lines["256 B"])
         self.assertIn("us <= 6, aim 3.5: MISSED", lines["one token"])
+        self.assertIn("not measured", lines["fork and join"])
         self.assertIn("not under emulation", lines["fork and join"])
+        self.assertIn("+0.40 %", lines["prefetch against skip"])
+        self.assertIn("percent <= 1, aim 0.3: reached", lines["prefetch against skip"])
 
     def test_a_failing_bench_keeps_its_figures(self):
         self.bench("gpu_x_bench", FIGURES[:1], code=3)

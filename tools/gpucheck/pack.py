@@ -132,10 +132,14 @@ def unpack(folder):
 
 
 def pack(here, build, output, limit_mib):
+    """With `output` None only collects, and so checks, what an archive would hold."""
     with tempfile.TemporaryDirectory() as temporary:
         content = os.path.join(os.path.realpath(temporary), CONTENT)
         os.makedirs(content)
         names = collect(here, os.path.abspath(build), content)
+        if output is None:
+            print(f"GPU archive: {len(names)} programs with all they need")
+            return 0
         folder = os.path.join(temporary, FOLDER)
         shutil.copytree(os.path.join(here, "gpucheck"), os.path.join(folder, "gpucheck"),
                         ignore=shutil.ignore_patterns("__pycache__"))

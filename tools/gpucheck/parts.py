@@ -14,7 +14,7 @@ NAMES = ["grid", "ops", "goldens", "invariants", "sanitizer", "bench", "explore"
 # The first pattern that fits a program of tests says its part.
 PART_OF_TEST = [(r"^gpu_grid_test$", "grid"), (r"golden", "goldens"), (r"invariant", "invariants"),
                 (r"_test$", "ops")]
-# A bench writes what it measured to --json; see tests/bench/gpu/figures.h.
+# A bench writes what it measured to --json, a line of JSON per figure: tests/bench/gpu/figures.h.
 PART_OF_BENCH = [(r"explore", "explore"), (r"_bench$", "bench")]
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 SANITIZER_ERROR = 86
@@ -186,8 +186,9 @@ def run_bench(part, run):
         lines = os.path.join(folder, "figures")
         seconds = max(run.left() - 5, 1)
         command = [run.place.path(name), "--json", lines, "--seconds", f"{seconds * 0.9:.0f}"]
-        ended = programs.run(command + (["--smoke"] if run.options.smoke else []), seconds,
-                             run.environment, run.place.root)
+        command += ["--smoke"] if run.options.smoke else []
+        command += ["--table-gib", f"{run.options.table_gib:g}"] if run.options.table_gib else []
+        ended = programs.run(command, seconds, run.environment, run.place.root)
         figures = read_figures(lines)
         shutil.rmtree(folder)
         run.record.add_figures(part, name, figures)

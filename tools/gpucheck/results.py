@@ -137,6 +137,8 @@ class Record:
     def table(self):
         lines = [f"engramd on a GPU, {self.content['date']}", ""]
         lines += ["commit      " + self.content["commit"], *machine_lines(self.content["machine"]), ""]
+        if any(f.get("smoke") for _, f in self.figures()):
+            lines += ["SMOKE SIZE: the figures below mean nothing", ""]
         lines += self.summary()[:-1] + [""]
         for part, content in self.content["parts"].items():
             others = [t for t in content["tests"] if t["outcome"] != "passed"]
@@ -166,6 +168,18 @@ def bar_text(figure):
     return f"{bar['of']} {sign} {bar[key]:g}{aim}:{verdict or ' no value'}"
 
 
+def rates_text(figure):
+    units = (("gbps", "GB/s"), ("tflops", "TFLOP/s"), ("mrows", "M rows/s"), ("tokens_per_second", "tokens/s"))
+    return ", ".join(f"{figure[k]:.4g} {u}" for k, u in units if figure.get(k) is not None)
+
+
+def share_text(figure):
+    shares = [f"{figure['ratio']:.3f} of {figure['limit']}"] if figure.get("ratio") is not None else []
+    if figure.get("datasheet_share") is not None:
+        shares.append(f"{figure['datasheet_share']:.3f} of the datasheet")
+    return ", ".join(shares)
+
+
 def figure_lines(figures):
     """A line per figure: what, time and spread, rates, share of the limit, prediction, bar."""
     lines, group = [], None
@@ -173,19 +187,18 @@ def figure_lines(figures):
         if f.get("group") != group:
             group = f.get("group")
             lines += ["", f"{group}"]
-        if f.get("us") is None:
-            lines.append(f"  {f['name']:<58} {f.get('note', 'not measured')}")
-            continue
-        rates = [f"{f[k]:.4g} {u}" for k, u in (("gbps", "GB/s"), ("tflops", "TFLOP/s"), ("mrows", "M rows/s"),
-                                               ("tokens_per_second", "tokens/s")) if f.get(k) is not None]
-        share = f"{f['ratio']:.3f} of {f['limit']}" if f.get("ratio") is not None else ""
-        text = (f"  {f['name']:<58} {f['us']:>11.2f} us +-{f.get('spread_percent', 0):3.0f} %  "
-                f"{', '.join(rates):<28} {share:<34}")
+        if f.get("us") is not None:
+            text = f"  {f['name']:<58} {f['us']:>11.2f} us +-{f.get('spread_percent', 0):3.0f} %"
+        elif f.get("percent") is not None:
+            text = f"  {f['name']:<58} {f['percent']:>+11.2f} %"
+        else:
+            text = f"  {f['name']:<58} not measured"
+        text = f"{text}  {rates_text(f):<28} {share_text(f):<34}".rstrip()
         if f.get("prediction"):
-            text += f" predicted: {f['prediction']}"
+            text += f"  predicted: {f['prediction']}"
         if f.get("bar"):
-            text += f" [{bar_text(f)}]"
-        lines.append(text.rstrip() + (f" ({f['note']})" if f.get("note") else ""))
+            text += f"  [{bar_text(f)}]"
+        lines.append(text + (f"  ({f['note']})" if f.get("note") else ""))
     return lines
 
 

@@ -1,4 +1,5 @@
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,7 @@ class Mark {
   void reach(uint64_t record) {
     const std::lock_guard lock(mu_);
     reached_ = std::max(reached_, record);
+    at_ = std::chrono::steady_clock::now();
     changed_.notify_all();
   }
   void wait_for(uint64_t record) {
@@ -38,12 +40,17 @@ class Mark {
     const std::lock_guard lock(mu_);
     return reached_ >= recorded_;
   }
+  std::chrono::steady_clock::time_point at() {
+    const std::lock_guard lock(mu_);
+    return at_;
+  }
 
  private:
   std::mutex mu_;
   std::condition_variable changed_;
-  uint64_t recorded_ = 0;  // guarded by mu_
-  uint64_t reached_ = 0;   // guarded by mu_
+  uint64_t recorded_ = 0;                     // guarded by mu_
+  uint64_t reached_ = 0;                      // guarded by mu_
+  std::chrono::steady_clock::time_point at_;  // of the last reach(), guarded by mu_
 };
 
 class Queue {
@@ -230,6 +237,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   properties->major = 9;
   properties->multiProcessorCount = 4;
   properties->totalGlobalMem = kMemoryBytes;
+  properties->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
@@ -326,4 +334,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   return event->done() ? cudaSuccess : cudaErrorNotReady;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  if (!begin->done() || !end->done()) return cudaErrorNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(end->at() - begin->at()).count();
+  return cudaSuccess;
 }

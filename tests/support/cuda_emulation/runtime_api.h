@@ -41,6 +41,7 @@ struct cudaPointerAttributes {
 };
 enum cudaDeviceAttr { cudaDevAttrHostNumaId = 134 };
 constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaEventDefault = 0;
 constexpr unsigned cudaEventDisableTiming = 2;
 constexpr unsigned cudaHostAllocPortable = 1;
 constexpr unsigned cudaHostRegisterPortable = 1;
@@ -73,6 +74,7 @@ struct cudaDeviceProp {
   int minor;
   int multiProcessorCount;
   size_t totalGlobalMem;
+  int l2CacheSize;
   int pageableMemoryAccessUsesHostPageTables;
 };
 struct cudaLaunchAttribute {
@@ -130,6 +132,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);
+// Of the host's clock when the streams came there.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(
