@@ -1,4 +1,4 @@
-"""engram bench throughput and latency: an engine in process, what is counted and refused."""
+"""engram bench throughput, latency and paper: what they count, save and refuse."""
 
 import json
 import os
@@ -143,6 +143,42 @@ class Latency(Bench):
         self.assertIsNone(self.read()["x_tpot_ms"]["p50"])
 
 
+class Paper(Bench):
+    # The shapes of the demo model, with small tables.
+    SMALL = ["--model=configs/demo", "--table-parameters=1e6", "--max-num-seqs=4"]
+
+    def test_rows_stand_beside_the_papers(self):
+        done = self.run_bench("paper", "--scale=0.002", "--table-parameters=1e6",
+                              "--input-range=4:8", "--output-range=2:4", "-o", self.path)
+        r = self.read()
+        self.assertEqual(r["x_kind"], "paper")
+        self.assertFalse(r["interrupted"])
+        self.assertIn("layers 36 -> 2", r["scaled_down"])
+        self.assertEqual([p["model"] for p in r["points"]], ["paper-4b", "paper-8b"])
+        self.assertEqual([(row["model"], row["arm"], row["paper_output_throughput"])
+                          for row in r["paper"]],
+                         [("paper-4b", "N", 9031.62), ("paper-4b", "D", 8858.28),
+                          ("paper-8b", "N", 6315.52), ("paper-8b", "D", 6140.02)])
+        for row in r["paper"]:
+            self.assertGreater(row["output_throughput"], 0)
+            self.assertIn("sequences 512 -> 1", row["scaled_down"])
+        self.assertEqual(done.stdout.count("SCALED DOWN"), 2)
+        self.assertRegex(done.stdout, r"paper-4b SCALED +D .* 8858.28 +1.92 %")
+        # The other commands read it.
+        self.run_bench("compare", self.path, self.path)
+
+    def test_interrupted(self):
+        process = subprocess.Popen(
+            [ENGRAM, "bench", "paper", *self.SMALL, "--num-seqs=500", "--output-range=900:1000",
+             "-o", self.path], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stderr.readline()  # the first line about progress
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, err)
+        self.assertTrue(self.read()["interrupted"])
+        self.assertIn("SCALED DOWN", out)
+
+
 class Refusals(Bench):
     def test_they_name_what_is_wrong(self):
         for arguments, code, text in (
@@ -167,7 +203,16 @@ class Refusals(Bench):
                 (["latency", *DEMO, "--output-json=/nowhere/r.json"], 1, "/nowhere"),
                 (["latency", *DEMO, "--batch-size=1", "--num-iters=1", "--num-iters-warmup=0",
                   "--output-len=2", "--output-json=/dev/full"], 1, "/dev/full"),
-                (["throughput", "--model=configs/bench/dense-0.5b"], 1, "tokenizer")):
+                (["throughput", "--model=configs/bench/dense-0.5b"], 1, "tokenizer"),
+                (["paper", "--scale=2"], 2, "--scale"),
+                (["paper", "--input-range=7", *Paper.SMALL], 2, "expected LOW:HIGH"),
+                (["paper", "--rounds=3", *Paper.SMALL], 2, "at least 7"),
+                (["paper", "--arms=N", *Paper.SMALL], 2, "D is missing"),
+                (["paper", "--arms=N,D,H", *Paper.SMALL], 2, "on the CPU H is D"),
+                (["paper", "--device=cuda", *Paper.SMALL], 1, "--device"),
+                (["paper", "--model=configs/nothing"], 1, "configs/nothing"),
+                (["paper", "--table-parameters=1e12"], 1, "are needed (table "),
+                (["paper", *Paper.SMALL, "--output=/nowhere/r.json"], 1, "/nowhere")):
             with self.subTest(arguments=arguments):
                 done = self.run_bench(*arguments, code=code)
                 self.assertIn(text, done.stderr)

@@ -13,6 +13,7 @@ void add_bench_command(CLI::App& app, Invocation* invocation) {
   bench::add_throughput_command(*group, invocation);
   bench::add_latency_command(*group, invocation);
   bench::add_overhead_command(*group, invocation);
+  bench::add_paper_command(*group, invocation);
   bench::add_report_command(*group, invocation);
   bench::add_compare_command(*group, invocation);
 }

@@ -7,12 +7,13 @@
 #include <thread>
 #include <utility>
 
+#include "tools/bench/engine_work.h"
+
 namespace engram::tools::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kPoll{50};
-using engine::EngineStats;
+constexpr std::chrono::milliseconds kPoll{200};
 using memory::Result;
 using memory::Status;
 
@@ -109,17 +110,13 @@ constexpr ArmKind kKinds[] = {
     {"H", "device memory, prefetched", "prefetch", "hbm", true},
     {"V", "NVMe, prefetched", "prefetch", "nvme", true}};
 
-void subtract_traffic(const EngineStats& before, const EngineStats& after, Sample* sample) {
-  int64_t gather_ns = 0;
-  for (size_t i = 0; i < after.layers.size(); ++i) {
-    const EngineStats::Layer& a = after.layers[i];
-    const EngineStats::Layer b = i < before.layers.size() ? before.layers[i] : EngineStats::Layer{};
-    sample->rows += a.rows - b.rows;
-    sample->unique_rows += a.unique_rows - b.unique_rows;
-    sample->bytes += a.bytes - b.bytes;
-    gather_ns += a.gather_ns - b.gather_ns;
-  }
-  sample->gather_seconds = 1e-9 * static_cast<double>(gather_ns);
+void read_work(EngineWork work, Sample* sample) {
+  sample->step_seconds = std::move(work.step_seconds);
+  sample->wait_seconds = std::move(work.wait_seconds);
+  sample->rows = work.rows;
+  sample->unique_rows = work.unique_rows;
+  sample->bytes = work.row_bytes;
+  sample->gather_seconds = work.gather_seconds;
 }
 
 // Of the steps in which all requests decode: the last ones. The request that began last saw
@@ -203,6 +200,7 @@ struct EngineArms::State {
   engine::Engine* engine = nullptr;
   TablePlaces places;
   std::string used;
+  const std::atomic<bool>* stop = nullptr;
 };
 
 class EngineArms::EngineArm : public Arm {
@@ -214,15 +212,19 @@ class EngineArms::EngineArm : public Arm {
     engine::Engine& engine = *state_->engine;
     ENGRAM_RETURN_IF_ERROR(state_->use(kind_.place));
     ENGRAM_RETURN_IF_ERROR(engine.set_ngram_fetch(kind_.fetch));
-    const EngineStats before = engine.stats();
+    WorkMeter meter(&engine);
+    ServeOptions serve;
+    serve.stop = state_->stop;
+    serve.on_poll = [&](size_t) { meter.poll(); };
     Sample sample;
-    const Result<std::vector<RequestRecord>> records = serve_plan(engine, plan, &sample.tokens);
+    const Result<std::vector<RequestRecord>> records =
+        serve_plan(engine, plan, &sample.tokens, serve);
     if (!records.ok()) return records.status();
-    EngineStats after = engine.stats();
+    for (const RequestRecord& r : records.value()) {
+      if (r.outcome == Outcome::kCancelled) return Status(memory::Code::kCancelled, "stopped");
+    }
     read_records(workload, records.value(), &sample);
-    sample.step_seconds = std::move(after.recent_step_seconds);
-    sample.wait_seconds = std::move(after.recent_exposed_wait_seconds);
-    subtract_traffic(before, after, &sample);
+    read_work(meter.read(), &sample);
     if (workload.decode_only) keep_decode_steps(records.value(), &sample);
     return sample;
   }
@@ -236,9 +238,13 @@ EngineArms::EngineArms() : state_(std::make_unique<State>()) {}
 EngineArms::~EngineArms() = default;
 
 Result<std::unique_ptr<EngineArms>> EngineArms::make(
-    engine::Engine* engine, const TablePlaces& places, const std::vector<std::string>& keys) {
+    engine::Engine* engine,
+    const TablePlaces& places,
+    const std::vector<std::string>& keys,
+    const std::atomic<bool>* stop) {
   std::unique_ptr<EngineArms> arms(new EngineArms());
   arms->state_->engine = engine;
+  arms->state_->stop = stop;
   arms->state_->places = places;
   arms->state_->used = places.own;
   for (const std::string& key : keys) {

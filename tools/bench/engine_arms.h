@@ -24,11 +24,15 @@ struct TablePlaces {
 // Arms of the engine. It outlives them; nobody else uses it meanwhile.
 //   keys  "N" the module left out; "D" rows prefetched; "S" fetched in the step's own stream; "Z"
 //         the module computes with zeros; "H" as D, from the device's memory; "V" as D, from NVMe.
+//   stop  once true, a measurement ends early, with CANCELLED
 // INVALID_ARGUMENT names an arm there is not, or whose tables there are not.
 class EngineArms {
  public:
   static memory::Result<std::unique_ptr<EngineArms>> make(
-      engine::Engine* engine, const TablePlaces& places, const std::vector<std::string>& keys);
+      engine::Engine* engine,
+      const TablePlaces& places,
+      const std::vector<std::string>& keys,
+      const std::atomic<bool>* stop = nullptr);
   ~EngineArms();
 
   const std::vector<ArmEntry>& entries() const { return entries_; }
@@ -49,7 +53,7 @@ struct ServeOptions {
   bool use_prefix_cache = false;
   // Once true, what is left is cancelled; the records say so, and there is no error.
   const std::atomic<bool>* stop = nullptr;
-  // Told some 20 times a second how many requests are done, by the calling thread; may be empty.
+  // Told several times a second how many requests are done, by the calling thread; may be empty.
   std::function<void(size_t done)> on_poll;
 };
 

@@ -101,6 +101,11 @@ class Experiment {
       const Turn& turn = turns_[(begin + i) % size];
       Result<Sample> sample =
           arms_[turn.arm].arm->measure(result_.workload, seed_of_round(options_.seed, round));
+      const bool stopped = options_.stop != nullptr && options_.stop->load();
+      if (stopped && sample.status().code() == memory::Code::kCancelled) {
+        result_.interrupted = true;
+        return {};
+      }
       if (!sample.ok()) {
         return {
             sample.status().code(),

@@ -47,7 +47,7 @@ void read_records(const Workload& workload, std::span<const RequestRecord> recor
 class Arm {
  public:
   virtual ~Arm() = default;
-  // Serves plan_requests(workload, seed).
+  // Serves plan_requests(workload, seed). CANCELLED when it was stopped meanwhile.
   virtual memory::Result<Sample> measure(const Workload& workload, uint64_t seed) = 0;
 };
 

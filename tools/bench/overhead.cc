@@ -1,9 +1,7 @@
 // engram bench overhead: what n-gram tables cost a model, and where the cost goes.
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
@@ -11,13 +9,12 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "tools/bench/bench.h"
 #include "tools/bench/overhead_run.h"
+#include "tools/bench/share_progress.h"
 #include "tools/interrupt.h"
-#include "tools/progress_line.h"
 
 namespace engram::tools::bench {
 namespace {
@@ -35,49 +32,6 @@ struct Arguments {
   std::string json;
   std::string label;
 };
-
-// How far, and how long still; on a terminal in place, elsewhere a line every ten seconds.
-class Progress {
- public:
-  Progress() : terminal_(::isatty(2) != 0), begin_(Clock::now()), printed_(begin_) {}
-  ~Progress() { clear(); }
-
-  void update(const OverheadProgress& p) {
-    const Clock::time_point now = Clock::now();
-    const std::chrono::milliseconds pause(terminal_ ? 200 : 10000);
-    if (now - printed_ < pause) return;
-    printed_ = now;
-    const double seconds = std::chrono::duration<double>(now - begin_).count();
-    const std::string left =
-        p.done > 0.005 ? format_duration(seconds * (1 - p.done) / p.done) + " left" : "";
-    std::fprintf(
-        stderr, "%s%3.0f %%  %s  %s%s", terminal_ ? "\r\x1b[K" : "", 100 * p.done, left.c_str(),
-        p.what.c_str(), terminal_ ? "" : "\n");
-    open_line_ = terminal_;
-  }
-  // Before something else is printed.
-  void clear() {
-    if (std::exchange(open_line_, false)) std::fputs("\r\x1b[K", stderr);
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  const bool terminal_;
-  const Clock::time_point begin_;
-  Clock::time_point printed_;
-  bool open_line_ = false;
-};
-
-bool parse_range(const std::string& text, LengthRange* range) {
-  long long low = 0;
-  long long high = 0;
-  int used = 0;
-  const int read = std::sscanf(text.c_str(), "%lld:%lld%n", &low, &high, &used);
-  if (read != 2 || static_cast<size_t>(used) != text.size()) return false;
-  *range = {low, high};
-  return true;
-}
 
 std::string now_text() {
   const std::time_t now = std::time(nullptr);
@@ -141,9 +95,9 @@ int overhead(Arguments a) {
   report.command = command_line();
   report.label = a.label;
   Status saved;
-  Progress progress;
+  ShareProgress progress;
   const Status status = run_overhead(
-      o, &report, [&](const OverheadProgress& p) { progress.update(p); },
+      o, &report, [&](const OverheadProgress& p) { progress.update(p.what, p.done); },
       [&](const ReportPoint& point) {
         progress.clear();
         std::fputs(point_text(point).c_str(), stdout);

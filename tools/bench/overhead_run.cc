@@ -302,8 +302,9 @@ class OverheadRun {
       const engine::EngineOptions o = engine_options(model);
       const int64_t weights = 2 * model.parameters * 11 / 10;  // bf16, padded to panels
       const int64_t contention = options_.contention ? kContentionBytes : 0;
-      const int64_t wanted =
-          model.table_bytes + weights + o.kv_cache_bytes + kOtherBytes + contention;
+      // Weights and cache of a GPU are its own memory's business.
+      const int64_t computing = options_.device == "cpu" ? weights + o.kv_cache_bytes : 0;
+      const int64_t wanted = model.table_bytes + computing + kOtherBytes + contention;
       const std::string size = size_text(options_.table_parameters[i]);
       if (wanted > available) {
         return memory::resource_exhausted(
@@ -347,7 +348,8 @@ class OverheadRun {
       places.idle.push_back("nvme");
     }
     if (stopped()) return {};
-    Result<std::unique_ptr<EngineArms>> arms = EngineArms::make(&engine, places, options_.arms);
+    Result<std::unique_ptr<EngineArms>> arms =
+        EngineArms::make(&engine, places, options_.arms, options_.experiment.stop);
     if (!arms.ok()) return arms.status();
     for (const Workload& w : workloads_) {
       for (int turn = 0; turn < (options_.contention ? 2 : 1); ++turn) {

@@ -1,5 +1,7 @@
 #include "tools/bench/workload.h"
 
+#include <cstdio>
+
 #include "memory/base/status.h"
 #include "tools/bench/random.h"
 
@@ -30,6 +32,16 @@ std::vector<uint32_t> draw_prompt(Random& random, const Workload& w, int64_t tok
 }
 
 }  // namespace
+
+bool parse_range(const std::string& text, LengthRange* range) {
+  long long low = 0;
+  long long high = 0;
+  int used = 0;
+  const int read = std::sscanf(text.c_str(), "%lld:%lld%n", &low, &high, &used);
+  if (read != 2 || static_cast<size_t>(used) != text.size()) return false;
+  *range = {low, high};
+  return true;
+}
 
 std::vector<PlannedRequest> plan_requests(const Workload& workload, uint64_t seed) {
   Random random(seed, 0);

@@ -18,6 +18,9 @@ struct LengthRange {
   int64_t high = 1;  // included
 };
 
+// "100:1024"; false: it is none.
+bool parse_range(const std::string& text, LengthRange* range);
+
 struct Workload {
   std::string name;  // "w3"
   int batch = 1;     // requests of one measurement
