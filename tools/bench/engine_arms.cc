@@ -200,7 +200,7 @@ struct EngineArms::State {
   engine::Engine* engine = nullptr;
   TablePlaces places;
   std::string used;
-  const std::atomic<bool>* stop = nullptr;
+  ArmOptions options;
 };
 
 class EngineArms::EngineArm : public Arm {
@@ -214,8 +214,12 @@ class EngineArms::EngineArm : public Arm {
     ENGRAM_RETURN_IF_ERROR(engine.set_ngram_fetch(kind_.fetch));
     WorkMeter meter(&engine);
     ServeOptions serve;
-    serve.stop = state_->stop;
-    serve.on_poll = [&](size_t) { meter.poll(); };
+    serve.stop = state_->options.stop;
+    serve.on_poll = [&](size_t done) {
+      meter.poll();
+      const double all = static_cast<double>(plan.size());
+      if (state_->options.on_share) state_->options.on_share(static_cast<double>(done) / all);
+    };
     Sample sample;
     const Result<std::vector<RequestRecord>> records =
         serve_plan(engine, plan, &sample.tokens, serve);
@@ -241,10 +245,10 @@ Result<std::unique_ptr<EngineArms>> EngineArms::make(
     engine::Engine* engine,
     const TablePlaces& places,
     const std::vector<std::string>& keys,
-    const std::atomic<bool>* stop) {
+    const ArmOptions& options) {
   std::unique_ptr<EngineArms> arms(new EngineArms());
   arms->state_->engine = engine;
-  arms->state_->stop = stop;
+  arms->state_->options = options;
   arms->state_->places = places;
   arms->state_->used = places.own;
   for (const std::string& key : keys) {

@@ -21,10 +21,16 @@ struct TablePlaces {
   std::vector<std::string> idle;  // by place
 };
 
+struct ArmOptions {
+  // Once true, a measurement ends early, with CANCELLED.
+  const std::atomic<bool>* stop = nullptr;
+  // Told several times a second which share of its requests a measurement has done; may be empty.
+  std::function<void(double share)> on_share = {};
+};
+
 // Arms of the engine. It outlives them; nobody else uses it meanwhile.
 //   keys  "N" the module left out; "D" rows prefetched; "S" fetched in the step's own stream; "Z"
 //         the module computes with zeros; "H" as D, from the device's memory; "V" as D, from NVMe.
-//   stop  once true, a measurement ends early, with CANCELLED
 // INVALID_ARGUMENT names an arm there is not, or whose tables there are not.
 class EngineArms {
  public:
@@ -32,7 +38,7 @@ class EngineArms {
       engine::Engine* engine,
       const TablePlaces& places,
       const std::vector<std::string>& keys,
-      const std::atomic<bool>* stop = nullptr);
+      const ArmOptions& options = {});
   ~EngineArms();
 
   const std::vector<ArmEntry>& entries() const { return entries_; }

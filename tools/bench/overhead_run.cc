@@ -348,8 +348,11 @@ class OverheadRun {
       places.idle.push_back("nvme");
     }
     if (stopped()) return {};
+    ArmOptions of_arms;
+    of_arms.stop = options_.experiment.stop;
+    of_arms.on_share = [&](double share) { tell(point_.what, point_.share(share)); };
     Result<std::unique_ptr<EngineArms>> arms =
-        EngineArms::make(&engine, places, options_.arms, options_.experiment.stop);
+        EngineArms::make(&engine, places, options_.arms, of_arms);
     if (!arms.ok()) return arms.status();
     for (const Workload& w : workloads_) {
       for (int turn = 0; turn < (options_.contention ? 2 : 1); ++turn) {
@@ -395,8 +398,11 @@ class OverheadRun {
       const std::string& what,
       ReportPoint point) {
     ExperimentOptions experiment = options_.experiment;
+    const int rounds = experiment.rounds + experiment.warm_ups;
+    point_ = {what, 0, rounds * static_cast<int>(arms.size() + 1)};
     experiment.on_measured = [&](int done, int total) {
-      tell(what, static_cast<double>(done) / total);
+      point_ = {what, done, total};
+      tell(what, point_.share(0));
     };
     std::unique_ptr<Contention> contention;
     if (point.contention && !options_.fake) {
@@ -449,6 +455,14 @@ class OverheadRun {
     return {};
   }
 
+  // The point that is being measured.
+  struct Measuring {
+    std::string what;
+    int done = 0;  // measurements
+    int total = 1;
+    double share(double of_next) const { return (done + std::min(of_next, 0.99)) / total; }
+  };
+
   const OverheadOptions& options_;
   OverheadReport& report_;
   const std::function<void(const OverheadProgress&)>& on_progress_;
@@ -457,6 +471,7 @@ class OverheadRun {
   std::optional<WorkDirectory> work_;
   std::vector<SizedModel> models_;  // one per entry of table_parameters
   std::vector<Workload> workloads_;
+  Measuring point_;
 };
 
 }  // namespace
