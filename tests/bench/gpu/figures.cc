@@ -150,6 +150,20 @@ void Figures::add(const Figure& f) {
   std::fflush(json_);
 }
 
+int run_groups(std::span<const Group> groups, int argc, char** argv) {
+  const Options options = parse_options(argc, argv);
+  Figures figures(options);
+  for (const Group& group : groups) {
+    if (std::string(group.name).find(options.filter) == std::string::npos) continue;
+    if (figures.seconds_left() > 0) {
+      group.run(figures, options);
+    } else {
+      figures.add_missing(group.name, "all of it", "no time was left");
+    }
+  }
+  return figures.status();
+}
+
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,15 @@ class Figures {
   std::FILE* json_ = nullptr;
   bool failed_ = false;
 };
+
+// What --filter chooses by its name.
+struct Group {
+  const char* name;
+  void (*run)(Figures&, const Options&);
+};
+
+// Runs the groups one after another; those for which no time is left are told. The exit status.
+int run_groups(std::span<const Group> groups, int argc, char** argv);
 
 double median(std::vector<double> values);
 

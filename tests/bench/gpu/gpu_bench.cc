@@ -8,32 +8,14 @@
 namespace engram::bench::gpu {
 namespace {
 
-struct Group {
-  const char* name;
-  void (*run)(Figures&, const Options&);
-};
 constexpr Group kGroups[] = {{"limits", run_limits},       {"linear", run_linear},
                              {"attention", run_attention}, {"engram", run_engram},
                              {"sampling", run_sampling},   {"gather", run_gather},
                              {"engine", run_engine}};
 
-int run(int argc, char** argv) {
-  const Options options = parse_options(argc, argv);
-  Figures figures(options);
-  for (const Group& group : kGroups) {
-    if (std::string(group.name).find(options.filter) == std::string::npos) continue;
-    if (figures.seconds_left() > 0) {
-      group.run(figures, options);
-    } else {
-      figures.add_missing(group.name, "all of it", "no time was left");
-    }
-  }
-  return figures.status();
-}
-
 }  // namespace
 }  // namespace engram::bench::gpu
 
 int main(int argc, char** argv) {
-  return engram::bench::gpu::run(argc, argv);
+  return engram::bench::gpu::run_groups(engram::bench::gpu::kGroups, argc, argv);
 }

@@ -336,10 +336,6 @@ void run_graph(Figures& figures, const Options& options) {
   tell("the same with a branch beside and its join", forked, "at most 1.5 us more per edge");
 }
 
-struct Group {
-  const char* name;
-  void (*run)(Figures&, const Options&);
-};
 constexpr Group kGroups[] = {
     {"host-read", run_host_read},
     {"shape", run_shape},
@@ -347,23 +343,9 @@ constexpr Group kGroups[] = {
     {"beside", run_beside},
     {"size", run_size}};
 
-int run(int argc, char** argv) {
-  const Options options = parse_options(argc, argv);
-  Figures figures(options);
-  for (const Group& group : kGroups) {
-    if (std::string(group.name).find(options.filter) == std::string::npos) continue;
-    if (figures.seconds_left() > 0) {
-      group.run(figures, options);
-    } else {
-      figures.add_missing(group.name, "all of it", "no time was left");
-    }
-  }
-  return figures.status();
-}
-
 }  // namespace
 }  // namespace engram::bench::gpu
 
 int main(int argc, char** argv) {
-  return engram::bench::gpu::run(argc, argv);
+  return engram::bench::gpu::run_groups(engram::bench::gpu::kGroups, argc, argv);
 }
