@@ -15,6 +15,12 @@
 
 namespace engram::memory {
 
+// Ways of a GPU to read rows. All give the same bits.
+//   kLoads  a warp per row, loads to registers: the shortest way for few rows
+//   kAsync  through shared memory, by copies of 16 bytes (cp.async)
+//   kBulk   through shared memory, by one bulk copy per row (compute capability 9.0)
+enum class RowKernel : uint8_t { kLoads, kAsync, kBulk };
+
 // Row ids[t * H + h] goes to out[slots[t]], elements [h * r, (h + 1) * r).
 struct RowGather {
   const TableGeometry* geometry = nullptr;  // columns, rows, width and codec; check_codec() holds
@@ -26,6 +32,10 @@ struct RowGather {
   const int32_t* slots = nullptr;  // [tokens]
   int64_t tokens = 0;
   View out;  // f32 or bf16, at least E columns
+  // Of enqueued decoding: kBulk falls back to kAsync where the GPU has no bulk copies, and both to
+  // kLoads where rows are not made of whole 16 bytes or are too long.
+  RowKernel kernel = RowKernel::kLoads;
+  int blocks = 0;  // at most so many; 0: as many as fill a link
 };
 
 void decode_rows(const RowGather& gather);

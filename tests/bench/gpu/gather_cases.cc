@@ -13,12 +13,14 @@ namespace engram::bench::gpu {
 namespace {
 
 using memory::RowCodec;
+using memory::RowKernel;
 using memory::TableGeometry;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kGiB = int64_t{1} << 30;
 constexpr int kColumns = 16;  // of a token: two orders of eight heads
 constexpr int kIdSets = 8;    // rounds do not read the rows of the one before
+constexpr RowKernel kKernels[] = {RowKernel::kLoads, RowKernel::kAsync, RowKernel::kBulk};
 
 TableGeometry geometry_of(RowCodec codec, int64_t row_bytes, int64_t table_bytes) {
   TableGeometry g;
@@ -33,8 +35,8 @@ TableGeometry geometry_of(RowCodec codec, int64_t row_bytes, int64_t table_bytes
 // The rows of some tokens, in several choices.
 class Gather {
  public:
-  Gather(Rig& rig, const void* table, const TableGeometry& geometry, int64_t rows)
-      : rig_(rig), geometry_(geometry), tokens_(rows / kColumns) {
+  Gather(Rig& rig, const void* table, const TableGeometry& geometry, int64_t rows, RowKernel kernel)
+      : rig_(rig), geometry_(geometry), tokens_(rows / kColumns), kernel_(kernel) {
     std::mt19937_64 random(static_cast<uint64_t>(rows));
     ids_ = static_cast<int64_t*>(rig.pinned(kIdSets * rows * 8));
     for (int64_t i = 0; i < kIdSets * rows; ++i) {
@@ -56,7 +58,8 @@ class Gather {
                         .ids = ids_ + last_ * tokens_ * kColumns,
                         .slots = slots_,
                         .tokens = tokens_,
-                        .out = out_});
+                        .out = out_,
+                        .kernel = kernel_});
   }
 
   // Stored bf16 rows arrive as they are.
@@ -79,6 +82,7 @@ class Gather {
   Rig& rig_;
   const TableGeometry geometry_;
   const int64_t tokens_;
+  const RowKernel kernel_;
   int64_t* ids_ = nullptr;
   int32_t* slots_ = nullptr;
   View out_;
@@ -92,6 +96,18 @@ struct Table {
   std::string name;
 };
 
+std::string kernel_text(RowKernel kernel) {
+  switch (kernel) {
+    case RowKernel::kLoads:
+      return "";
+    case RowKernel::kAsync:
+      return ", cp.async";
+    case RowKernel::kBulk:
+      return ", bulk";
+  }
+  return "";
+}
+
 std::string count_text(int64_t n) {
   return n >= 1024 ? std::to_string(n / 1024) + "k" : std::to_string(n);
 }
@@ -100,14 +116,14 @@ class GatherBench {
  public:
   GatherBench(Rig& rig, Suite& suite) : rig_(rig), suite_(suite) {}
 
-  void add(const Table& table, RowCodec codec, int64_t row_bytes, int64_t rows) {
+  void add(const Table& table, RowCodec codec, int64_t row_bytes, int64_t rows, RowKernel kernel) {
     gathers_.push_back(std::make_unique<Gather>(
-        rig_, table.data, geometry_of(codec, row_bytes, table.bytes), rows));
+        rig_, table.data, geometry_of(codec, row_bytes, table.bytes), rows, kernel));
     Gather* gather = gathers_.back().get();
     const bool many = rows >= 8192;
     Case c{
         .name = std::string(memory::row_codec_name(codec)) + " " + std::to_string(row_bytes) +
-                " B, " + count_text(rows) + " rows, " + table.name,
+                " B, " + count_text(rows) + " rows, " + table.name + kernel_text(kernel),
         .bytes = rows * row_bytes,
         .rows = rows,
         .limit = Limit::kHostRead,
@@ -127,7 +143,8 @@ class GatherBench {
   // One token after the other in one stream: a launch, the ids' way over the link, the rows' way.
   void add_latency(const Table& table, int64_t row_bytes) {
     gathers_.push_back(std::make_unique<Gather>(
-        rig_, table.data, geometry_of(RowCodec::kBf16, row_bytes, table.bytes), kColumns));
+        rig_, table.data, geometry_of(RowCodec::kBf16, row_bytes, table.bytes), kColumns,
+        RowKernel::kLoads));
     Gather* gather = gathers_.back().get();
     const std::string name = "one token of 16 rows of " + std::to_string(row_bytes) + " B, ";
     suite_.add(
@@ -191,17 +208,20 @@ void run_gather(Figures& figures, const Options& options) {
   for (const int64_t size : sizes) {
     const Table table{data, size, std::to_string(size / kGiB) + " GiB"};
     if (options.smoke) {
-      bench.add(table, RowCodec::kBf16, 256, 32);
-      bench.add(table, RowCodec::kF8Tensor, 256, 16);
+      for (const RowKernel kernel : kKernels) bench.add(table, RowCodec::kBf16, 256, 32, kernel);
+      bench.add(table, RowCodec::kF8Tensor, 256, 16, RowKernel::kLoads);
       bench.add_latency(table, 160);
       continue;
     }
-    for (const int64_t rows : {16, 384, 8192, 131'072}) {
-      bench.add(table, RowCodec::kF8Tensor, 256, rows);
-      bench.add(table, RowCodec::kBf16, 256, rows);
+    for (const RowKernel kernel : kKernels) {
+      for (const int64_t rows : {16, 384, 8192, 131'072}) {
+        bench.add(table, RowCodec::kF8Tensor, 256, rows, kernel);
+        bench.add(table, RowCodec::kBf16, 256, rows, kernel);
+      }
+      for (const int64_t row_bytes : {160, 320}) {
+        bench.add(table, RowCodec::kBf16, row_bytes, 131'072, kernel);
+      }
     }
-    for (const int64_t row_bytes : {160, 320})
-      bench.add(table, RowCodec::kBf16, row_bytes, 131'072);
     bench.add_latency(table, 160);
     bench.add_latency(table, 320);
   }

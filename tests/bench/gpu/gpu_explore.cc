@@ -1,14 +1,15 @@
 // The questions about a GPU and its link that decide how rows are gathered, each with what was
 // expected before anything was measured. Groups: host-read, shape, size, beside, graph (--filter).
 //
-// Not here: bulk copies (cp.async.bulk), memory of cuMemCreate() on the host node, programmatic
-// dependent launches.
+// Not here: memory of cuMemCreate() on the host node, programmatic dependent launches.
 #include <algorithm>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "memory/table/row_decode_cuda.h"
 #include "tests/bench/gpu/graphs.h"
 #include "tests/bench/gpu/host_block.h"
 #include "tests/bench/gpu/suite.h"
@@ -51,6 +52,10 @@ void run_host_read(Figures& figures, const Options& options) {
   suite.run();
 }
 
+// Two that only move bytes, and the product's ring of bulk copies.
+enum class Method { kLoads, kAsync, kRing };
+constexpr Method kMethods[] = {Method::kLoads, Method::kAsync, Method::kRing};
+
 // Rows of a block of host memory that are gathered as they are stored.
 class Rows {
  public:
@@ -75,10 +80,31 @@ class Rows {
     rig.device().copy(rig.stream(), device_ids_, ids_.data(), std::ssize(ids_) * 8);
     rig.stream().synchronize();
     out_ = rig.allocate(count * row_bytes);
+    geometry_.codec = memory::RowCodec::kBf16;
+    geometry_.row_width = row_bytes / 2;
+    geometry_.rows = table_bytes / row_bytes;
+    geometry_.moduli = {geometry_.rows};
+    std::vector<int32_t> slots(static_cast<size_t>(count));
+    std::iota(slots.begin(), slots.end(), 0);
+    slots_ = rig.upload(slots);
   }
 
-  void enqueue(Stream& stream, int round, int blocks, GatherMethod method) {
+  void enqueue(Stream& stream, int round, int blocks, Method method) {
     last_ = (round + kSets) % kSets;
+    if (method == Method::kRing) {
+      memory::enqueue_decode_rows(
+          stream,
+          {.geometry = &geometry_,
+           .place =
+               {.values = static_cast<const uint8_t*>(block_.data()), .value_stride = row_bytes_},
+           .ids = device_ids_ + last_ * count_,
+           .slots = slots_,
+           .tokens = count_,
+           .out = memory::make_view(out_, memory::DType::kBf16, count_, geometry_.row_width),
+           .kernel = memory::RowKernel::kBulk,
+           .blocks = blocks});
+      return;
+    }
     enqueue_raw_gather(
         stream, {.table = block_.data(),
                  .row_bytes = row_bytes_,
@@ -86,7 +112,7 @@ class Rows {
                  .count = count_,
                  .out = out_,
                  .blocks = blocks,
-                 .method = method});
+                 .method = method == Method::kLoads ? GatherMethod::kLoads : GatherMethod::kAsync});
   }
 
   std::string check() {
@@ -110,6 +136,8 @@ class Rows {
   const int64_t count_;
   const HostBlock& block_;
   std::vector<int64_t> ids_;
+  memory::TableGeometry geometry_;
+  const int32_t* slots_ = nullptr;
   int64_t* device_ids_ = nullptr;
   void* out_ = nullptr;
   int last_ = 0;
@@ -123,7 +151,7 @@ void add_gather(
     int64_t bytes,
     int64_t count,
     int blocks,
-    GatherMethod method,
+    Method method,
     const std::string& prediction) {
   suite.add(
       {.name = name,
@@ -135,8 +163,8 @@ void add_gather(
        .check = [rows] { return rows->check(); }});
 }
 
-const char* method_name(GatherMethod method) {
-  return method == GatherMethod::kLoads ? "loads" : "cp.async";
+const char* method_name(Method method) {
+  return method == Method::kLoads ? "loads" : method == Method::kAsync ? "cp.async" : "bulk";
 }
 
 std::string shape_prediction(int64_t row_bytes) {
@@ -180,7 +208,7 @@ void run_shape(Figures& figures, const Options& options) {
   const int64_t many = options.smoke ? 100 : 131'072;
   for (const int64_t size : sizes) {
     const auto rows = std::make_shared<Rows>(rig, *block, table, size, many, false);
-    for (const GatherMethod method : {GatherMethod::kLoads, GatherMethod::kAsync}) {
+    for (const Method method : kMethods) {
       for (const int blocks : block_counts(rig, options.smoke)) {
         add_gather(
             suite, rig, rows,
@@ -193,7 +221,7 @@ void run_shape(Figures& figures, const Options& options) {
   if (!options.smoke) {
     for (const int64_t count : {16, 384, 8192}) {
       const auto rows = std::make_shared<Rows>(rig, *block, table, 256, count, false);
-      for (const GatherMethod method : {GatherMethod::kLoads, GatherMethod::kAsync}) {
+      for (const Method method : kMethods) {
         add_gather(
             suite, rig, rows,
             std::to_string(count) + " rows of 256 B, " + method_name(method) + ", 8 blocks",
@@ -257,7 +285,7 @@ void run_size(Figures& figures, const Options& options) {
         add_gather(
             suite, rig, rows,
             std::to_string(size / kGiB) + " GiB, " + name + (sorted ? ", sorted" : ", random"),
-            count * 256, count, 16, GatherMethod::kLoads,
+            count * 256, count, 16, Method::kLoads,
             small && !sorted ? "below 50 M rows/s"
             : small          ? ""
                              : "within 10 % of 1 GiB");
@@ -283,9 +311,10 @@ void run_beside(Figures& figures, const Options& options) {
   const int64_t count = options.smoke ? 64 : 131'072;
   const auto rows = std::make_shared<Rows>(rig, *block, table, 256, count, false);
   constexpr int kProducts = 8;
-  for (const int blocks : {0, 4, 8, 16, 66}) {
-    const std::string beside =
-        blocks == 0 ? "alone" : "beside a gather of " + std::to_string(blocks) + " blocks";
+  const auto add = [&](int blocks, Method method) {
+    const std::string beside = blocks == 0 ? "alone"
+                                           : "beside a gather of " + std::to_string(blocks) +
+                                                 " blocks, " + method_name(method);
     suite.add(
         {.name = "bf16 product " + std::to_string(n) + "^3, " + beside,
          .flops = 2 * n * n * n * kProducts,
@@ -295,11 +324,14 @@ void run_beside(Figures& figures, const Options& options) {
          .enqueue = [=, &rig](int round) {
            rig.side().synchronize();
            for (int i = 0; blocks > 0 && i < 2; ++i) {
-             rows->enqueue(rig.side(), round + i, blocks, GatherMethod::kLoads);
+             rows->enqueue(rig.side(), round + i, blocks, method);
            }
            for (int i = 0; i < kProducts; ++i) rig.ops().linear(rig.stream(), x, w, View(), y);
          }});
-  }
+  };
+  add(0, Method::kLoads);
+  for (const int blocks : {4, 8, 16, 66}) add(blocks, Method::kLoads);
+  for (const int blocks : {2, 4, 8}) add(blocks, Method::kRing);
   suite.run();
   rig.side().synchronize();  // before the block goes
 }

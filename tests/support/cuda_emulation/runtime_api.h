@@ -101,11 +101,19 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ind
 
 struct cudaFuncAttributes {
   int numRegs;
+  int ptxVersion;
 };
 template <typename Kernel>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
-  *attributes = {};
+  *attributes = {.numRegs = 0, .ptxVersion = 90};
   return cuda_emulation::machine().function_error;
+}
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+// What a kernel may have without it is not watched.
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int value) {
+  constexpr int kMostShared = 227 << 10;
+  return value <= kMostShared ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes);

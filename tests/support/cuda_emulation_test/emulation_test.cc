@@ -2,16 +2,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <csignal>
 #include <functional>
 #include <string>
 
+#include "engine/ops/cuda/async_copy.cuh"
+#include "engine/ops/cuda/mma.cuh"
+#include "engine/ops/cuda/shared_memory.cuh"
+#include "memory/device/bulk_copy.cuh"
 #include "tests/support/cuda_emulation/cuda_runtime.h"
-#include "tests/support/cuda_emulation/engine/ops/cuda/async_copy.cuh"
-#include "tests/support/cuda_emulation/engine/ops/cuda/mma.cuh"
-#include "tests/support/cuda_emulation/engine/ops/cuda/shared_memory.cuh"
 #include "tests/support/cuda_emulation_test/kernels.h"
 
 namespace engram::testing {
@@ -100,6 +102,87 @@ TEST_CASE("a matrix row or a copy across 16-byte boundaries is reported", "[emul
   const std::string copy = last_words_of_grid(
       32, [] { engine::cuda::copy_16_async(dynamic_shared<char>() + 4, nullptr, false); });
   CHECK(copy.find("copy is not 16-byte aligned") != std::string::npos);
+}
+
+// What is wrong with the bulk copy of a block's first thread.
+enum class BulkFault {
+  kNone,
+  kUnaligned,
+  kNoBarrier,
+  kTooManyBytes,
+  kTooFewBytes,
+  kEarlyRead,
+};
+
+void bulk_copy_with(BulkFault fault, const int* from, int* read) {
+  using memory::cuda::CopyBarrier;
+  CopyBarrier& barrier = memory::cuda::shared<CopyBarrier, struct Arrived>();
+  int* numbers = dynamic_shared<int>();
+  if (threadIdx.x == 0) {
+    if (fault != BulkFault::kNoBarrier) memory::cuda::init_barrier(&barrier, 1);
+    const unsigned bytes = fault == BulkFault::kTooFewBytes    ? 64
+                           : fault == BulkFault::kTooManyBytes ? 16
+                                                               : 32;
+    memory::cuda::arrive_expecting(&barrier, bytes);
+    memory::cuda::bulk_copy(numbers + (fault == BulkFault::kUnaligned ? 1 : 0), from, 32, &barrier);
+  }
+  __syncthreads();
+  if (fault != BulkFault::kEarlyRead) memory::cuda::wait_for_phase(&barrier, 0);
+  if (threadIdx.x < 8) read[threadIdx.x] = numbers[threadIdx.x];
+  if (fault == BulkFault::kEarlyRead && threadIdx.x == 31)
+    memory::cuda::wait_for_phase(&barrier, 0);
+}
+
+TEST_CASE("bulk copies arrive for those who wait", "[emulation]") {
+  alignas(16) const int from[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+  int read[8] = {};
+  cuda_emulation::run_grid({{2}, {32}, 64}, [&] { bulk_copy_with(BulkFault::kNone, from, read); });
+  CHECK(std::equal(from, from + 8, read));
+  cuda_emulation::run_grid(
+      {{1}, {32}, 64}, [&] { bulk_copy_with(BulkFault::kEarlyRead, from, read); });
+  CHECK(std::count(read, read + 8, -1) == 8);
+}
+
+TEST_CASE("what a bulk copy must not do is reported", "[emulation]") {
+  alignas(16) static const int from[16] = {};
+  static int read[8];
+  const auto words = [](BulkFault fault) {
+    return last_words_of_grid(32, [fault] { bulk_copy_with(fault, from, read); });
+  };
+  CHECK(words(BulkFault::kUnaligned).find("not 16-byte aligned") != std::string::npos);
+  CHECK(words(BulkFault::kNoBarrier).find("that nobody made") != std::string::npos);
+  CHECK(words(BulkFault::kTooManyBytes).find("more bytes than") != std::string::npos);
+  CHECK(words(BulkFault::kTooFewBytes).find("waits without end") != std::string::npos);
+  CHECK(words(BulkFault::kNone).empty());
+  const std::string left = last_words_of_grid(32, [] {
+    using memory::cuda::CopyBarrier;
+    static CopyBarrier barrier;
+    memory::cuda::init_barrier(&barrier, 1);
+    memory::cuda::bulk_copy(dynamic_shared<int>(), from, 16, &barrier);
+  });
+  CHECK(left.find("on their way") != std::string::npos);
+}
+
+TEST_CASE("a barrier of copies goes from phase to phase", "[emulation]") {
+  alignas(16) int from[4] = {};
+  int sum = 0;
+  cuda_emulation::run_grid({{1}, {32}, 64}, [&] {
+    using memory::cuda::CopyBarrier;
+    CopyBarrier& barrier = memory::cuda::shared<CopyBarrier, struct Phases>();
+    int* numbers = dynamic_shared<int>();
+    if (threadIdx.x == 0) memory::cuda::init_barrier(&barrier, 1);
+    for (unsigned phase = 0; phase < 5; ++phase) {
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        from[0] = static_cast<int>(10 + phase);
+        memory::cuda::arrive_expecting(&barrier, 16);
+        memory::cuda::bulk_copy(numbers, from, 16, &barrier);
+      }
+      memory::cuda::wait_for_phase(&barrier, phase);
+      if (threadIdx.x == 31) sum += numbers[0];
+    }
+  });
+  CHECK(sum == 10 + 11 + 12 + 13 + 14);
 }
 
 TEST_CASE("a barrier that some threads pass by is reported", "[emulation]") {

@@ -1,4 +1,4 @@
-// Asynchronous copies under emulation; see the header of this name in engine/ops/cuda. A copy is
+// Asynchronous copies under emulation; see the header of this name in memory/device. A copy is
 // made when its thread waits for it and not before, from what is there then; until then its place
 // holds 0xff bytes. So who does not wait sees it, and whose data is overwritten too early.
 #pragma once
@@ -33,7 +33,7 @@ inline CopyGroups& copy_groups() {
 
 }  // namespace cuda_emulation
 
-namespace engram::engine::cuda {
+namespace engram::memory::cuda {
 
 inline void copy_16_async(void* to_shared, const void* from, bool there) {
   if (reinterpret_cast<uintptr_t>(to_shared) % 16 != 0 ||
@@ -61,4 +61,4 @@ void wait_for_copies() {
   }
 }
 
-}  // namespace engram::engine::cuda
+}  // namespace engram::memory::cuda

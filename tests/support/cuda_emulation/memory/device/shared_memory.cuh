@@ -1,4 +1,4 @@
-// Shared memory of a block under emulation; see the header of this name in engine/ops/cuda.
+// Shared memory of a block under emulation; see the header of this name in memory/device.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 
 #include "tests/support/cuda_emulation/grid.h"
 
-namespace engram::engine::cuda {
+namespace engram::memory::cuda {
 
 template <typename T>
 T* dynamic_shared() {
@@ -20,4 +20,4 @@ T& shared() {
       cuda_emulation::static_shared(&key, sizeof(T), std::max(alignof(T), std::size_t{16})));
 }
 
-}  // namespace engram::engine::cuda
+}  // namespace engram::memory::cuda
