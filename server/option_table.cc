@@ -239,7 +239,12 @@ void add_model_flags(Table& table, Options* o) {
   table.choice("device", &o->engine.device, {"auto", "cpu", "cuda"}, "Where the model runs");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
-      "Activations and cache; auto is float32 on the CPU");
+      "Activations; auto is float32 on the CPU");
+  table.choice(
+      "kv-cache-dtype", &o->engine.kv_cache_dtype,
+      {"auto", "float32", "bfloat16", "fp8", "fp8_e4m3"},
+      "Keys and values in the cache; auto: as --dtype. fp8 (e4m3, a scale per token and head) "
+      "takes half the memory of bfloat16");
   table
       .integer(
           "threads", &o->engine.threads, parse_count, 0, 4096,

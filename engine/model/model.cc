@@ -15,7 +15,7 @@ View first_rows(View view, int64_t rows) {
 
 }  // namespace
 
-memory::KvShape kv_shape(const ModelConfig& config, int page_tokens, DType act) {
+memory::KvShape kv_shape(const ModelConfig& config, int page_tokens, DType act, DType kv_dtype) {
   memory::KvShape shape;
   shape.layers = config.num_hidden_layers;
   shape.kv_heads = config.num_key_value_heads;
@@ -25,6 +25,7 @@ memory::KvShape kv_shape(const ModelConfig& config, int page_tokens, DType act) 
   shape.conv_width = config.hc_mult * config.hidden_size;
   shape.page_tokens = page_tokens;
   shape.dtype = act;
+  shape.kv_dtype = kv_dtype;
   return shape;
 }
 
@@ -113,10 +114,12 @@ KvLayer Model::kv_layer(int layer) const {
   return {
       .keys = cache_.keys(layer),
       .values = cache_.values(layer),
-      .dtype = act_,
+      .dtype = cache_.shape().kv_dtype,
       .page_tokens = cache_.shape().page_tokens,
       .kv_heads = config_.num_key_value_heads,
-      .head_dim = config_.head_dim};
+      .head_dim = config_.head_dim,
+      .key_scales = cache_.key_scales(layer),
+      .value_scales = cache_.value_scales(layer)};
 }
 
 void Model::forward(

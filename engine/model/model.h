@@ -24,8 +24,9 @@ struct ModelLimits {
   int64_t logit_rows = 0;  // of one call of logits()
 };
 
-// Pages of the cache a model needs.
-memory::KvShape kv_shape(const ModelConfig& config, int page_tokens, memory::DType act);
+// Pages of the cache a model needs; keys and values are of kv_dtype, see KvLayer.
+memory::KvShape kv_shape(
+    const ModelConfig& config, int page_tokens, memory::DType act, memory::DType kv_dtype);
 
 class Model {
  public:

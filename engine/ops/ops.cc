@@ -31,6 +31,16 @@ int64_t matrix_source_bytes(const Matrix& w) {
   return w.rows * w.cols * dtype_bytes(w.dtype);
 }
 
+// Keys and values as they are, bf16 under f32 activations, or e4m3 with its scales.
+void check_cache(const KvLayer& kv, DType act) {
+  const bool fp8 = kv.dtype == DType::kF8E4m3;
+  ENGRAM_CHECK(kv.dtype == act || kv.dtype == DType::kBf16 || fp8);
+  ENGRAM_CHECK(fp8 == (kv.key_scales != nullptr));
+  ENGRAM_CHECK(fp8 == (kv.value_scales != nullptr));
+  ENGRAM_CHECK(kv.head_dim > 0);
+  ENGRAM_CHECK(kv.head_dim <= kMaxHeadDim);
+}
+
 }  // namespace
 
 Ops::Ops() {
@@ -136,8 +146,7 @@ void Ops::rope_append(
     const KvLayer& kv) {
   ENGRAM_CHECK(qkv.rows == batch.tokens);
   ENGRAM_CHECK(is_act(qkv.dtype));
-  ENGRAM_CHECK(kv.dtype == qkv.dtype);
-  ENGRAM_CHECK(kv.head_dim > 0);
+  check_cache(kv, qkv.dtype);
   ENGRAM_CHECK(qkv.cols % kv.head_dim == 0);
   ENGRAM_CHECK(qkv.cols / kv.head_dim > 2 * kv.kv_heads);
   ENGRAM_CHECK(angles.rows == batch.tokens);
@@ -148,7 +157,10 @@ void Ops::rope_append(
     check_norm_weight(k_norm, kv.head_dim);
   }
   if (qkv.rows == 0) return;
-  account(Op::kRopeAppend, 2 * view_bytes(qkv), 6 * qkv.rows * qkv.cols);
+  const int64_t written = qkv.rows * 2 * kv.kv_heads;  // heads, to the cache
+  const int64_t bytes = 2 * view_bytes(qkv) + written * (kv_head_bytes(kv.dtype, kv.head_dim) -
+                                                         kv_head_bytes(qkv.dtype, kv.head_dim));
+  account(Op::kRopeAppend, bytes, 6 * qkv.rows * qkv.cols);
   do_rope_append(stream, batch, qkv, q_norm, k_norm, eps, angles, kv);
 }
 
@@ -157,15 +169,14 @@ void Ops::attention(
   check_same_shape(q, out);
   ENGRAM_CHECK(q.rows == batch.tokens);
   ENGRAM_CHECK(is_act(q.dtype));
-  ENGRAM_CHECK(kv.dtype == q.dtype);
-  ENGRAM_CHECK(kv.head_dim <= kMaxHeadDim);
+  check_cache(kv, q.dtype);
   ENGRAM_CHECK(kv.head_dim % 2 == 0);
   ENGRAM_CHECK(q.cols % kv.head_dim == 0);
   ENGRAM_CHECK((q.cols / kv.head_dim) % kv.kv_heads == 0);
   ENGRAM_CHECK(q.data != out.data);
   if (q.rows == 0) return;
   const int64_t cache_bytes =
-      2 * batch.context_tokens * kv.kv_heads * kv.head_dim * dtype_bytes(kv.dtype);
+      2 * batch.context_tokens * kv.kv_heads * kv_head_bytes(kv.dtype, kv.head_dim);
   account(
       Op::kAttention, view_bytes(q) + view_bytes(out) + cache_bytes, 4 * batch.attended * q.cols);
   do_attention(stream, batch, q, kv, scale, out);

@@ -58,7 +58,17 @@ struct Batch {
 
 constexpr int kMaxHeadDim = 512;
 
-// One layer's keys and values: [pages, Nk, page_tokens, Dh] each, dtype act.
+// One layer's keys and values: [pages, Nk, page_tokens, Dh] each. Their dtype is act, or bf16 with
+// f32 activations, or e4m3. A token reads its own key back as it was stored: what a token sees does
+// not depend on which tokens came in the same step.
+//
+// e4m3: each token's key and value of each head have a scale of their own in the page, a power of
+// two in one byte. So no value saturates and nothing has to be calibrated, at the price of a byte
+// per Dh; as e4m3 is floating point, a finer scale would gain nothing but steps of subnormals. The
+// power of two makes scaling exact: code times scale is a bf16 number, and a kernel may multiply
+// before or after it sums. A head with an element that is not finite gets the scale NaN, so that
+// the whole head is NaN and its codes need no look. A scale per layer from the checkpoint, as
+// others have it, saturates where the checkpoint brings none.
 struct KvLayer {
   void* keys = nullptr;
   void* values = nullptr;
@@ -66,11 +76,19 @@ struct KvLayer {
   int page_tokens = 16;
   int kv_heads = 0;
   int head_dim = 0;
+  uint8_t* key_scales = nullptr;  // e4m3: [pages, Nk, page_tokens] ue8m0, see e8m0_scale_of()
+  uint8_t* value_scales = nullptr;
 };
 
+// Bytes of one token's key, or value, of one head, with its scale.
+inline int64_t kv_head_bytes(DType dtype, int64_t head_dim) {
+  return head_dim * memory::dtype_bytes(dtype) + (dtype == DType::kF8E4m3 ? 1 : 0);
+}
+
 // One Engram layer's convolution inputs, kept for every position like keys and values:
-// [pages, page_tokens, G*D], dtype act. What lets prefix hits, preemption and any chunking give
-// the same bits.
+// [pages, page_tokens, G*D], dtype act, whatever that of keys and values is: they are few, and the
+// convolution adds them up without a softmax's forgiving. What lets prefix hits, preemption and any
+// chunking give the same bits.
 struct ConvLayer {
   void* inputs = nullptr;
   DType dtype = DType::kF32;

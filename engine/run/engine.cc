@@ -39,9 +39,27 @@ Status check_one_of(
   return memory::invalid_argument(std::string(flag) + " must be one of " + list + ", got " + value);
 }
 
+DType act_dtype(const EngineOptions& o) {
+  return o.dtype == "bfloat16" ? DType::kBf16 : DType::kF32;
+}
+
+// That of keys and values.
+Result<DType> kv_cache_dtype(const EngineOptions& o) {
+  ENGRAM_RETURN_IF_ERROR(check_one_of(
+      "--kv-cache-dtype", o.kv_cache_dtype, {"auto", "float32", "bfloat16", "fp8", "fp8_e4m3"}));
+  if (o.kv_cache_dtype == "auto") return act_dtype(o);
+  if (o.kv_cache_dtype == "bfloat16") return DType::kBf16;
+  if (o.kv_cache_dtype != "float32") return DType::kF8E4m3;
+  if (act_dtype(o) == DType::kF32) return DType::kF32;
+  return memory::invalid_argument(
+      "--kv-cache-dtype float32 needs --dtype float32: keys and values of --dtype " + o.dtype +
+      " have no more digits");
+}
+
 Status check_options(const EngineOptions& o) {
   ENGRAM_RETURN_IF_ERROR(check_one_of("--device", o.device, {"auto", "cpu", "cuda"}));
   ENGRAM_RETURN_IF_ERROR(check_one_of("--dtype", o.dtype, {"auto", "float32", "bfloat16"}));
+  ENGRAM_RETURN_IF_ERROR(kv_cache_dtype(o).status());
   ENGRAM_RETURN_IF_ERROR(check_one_of("--load-format", o.load_format, {"auto", "dummy"}));
   ENGRAM_RETURN_IF_ERROR(fetch_mode(o.ngram_fetch).status());
   ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 16));
@@ -196,7 +214,7 @@ Status allocate(EngineParts& parts, DType act) {
   const EngineOptions& o = parts.options;
   EngineInfo& info = parts.info;
   const ModelConfig& c = info.config;
-  const memory::KvShape shape = kv_shape(c, o.block_size, act);
+  const memory::KvShape shape = kv_shape(c, o.block_size, act, kv_cache_dtype(o).value());
   Result<MemoryPlan> planned = plan_memory(
       {.page_bytes = shape.page_bytes(),
        .page_tokens = o.block_size,
@@ -245,10 +263,12 @@ Status allocate(EngineParts& parts, DType act) {
       format_bytes(parts.weights->weight_bytes), format_bytes(parts.tables->bytes()),
       format_bytes(parts.model->workspace_bytes()), format_bytes(parts.prefetch->staging_bytes()));
   spdlog::info(
-      "cache: {} in {} pages of {} tokens ({}); maximum concurrency for {} tokens per request: "
+      "cache: {} of {} in {} pages of {} tokens ({}); maximum concurrency for {} tokens per "
+      "request: "
       "{:.2f}x",
-      format_bytes(plan.pages * shape.page_bytes()), plan.pages, o.block_size, plan.explanation,
-      info.max_model_len, static_cast<double>(tokens) / static_cast<double>(info.max_model_len));
+      format_bytes(plan.pages * shape.page_bytes()), memory::dtype_name(shape.kv_dtype), plan.pages,
+      o.block_size, plan.explanation, info.max_model_len,
+      static_cast<double>(tokens) / static_cast<double>(info.max_model_len));
   return {};
 }
 
@@ -277,8 +297,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   if (options.device == "auto") spdlog::info("device auto: {}", parts.backend.device->name());
   ENGRAM_RETURN_IF_ERROR(load_model(parts));
   ENGRAM_RETURN_IF_ERROR(open_tables(parts));
-  const DType act = options.dtype == "bfloat16" ? DType::kBf16 : DType::kF32;
-  ENGRAM_RETURN_IF_ERROR(allocate(parts, act));
+  ENGRAM_RETURN_IF_ERROR(allocate(parts, act_dtype(options)));
   parts.backend.device->seal();
   EngineInfo& info = parts.info;
   info.model_path = options.model;

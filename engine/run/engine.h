@@ -248,9 +248,11 @@ struct EngineOptions {
   // auto: the checkpoint's tensors. dummy: made-up weights in the shape of config.json, the
   // tokenizer is bytes (for benchmarks).
   std::string load_format = "auto";
-  std::string dtype = "auto";  // activations and cache: float32, bfloat16, auto (cpu: float32)
-  int threads = 0;             // cpu: 0 = all usable cores
-  int64_t max_model_len = 0;   // 0: the model's, or what fits the cache
+  std::string dtype = "auto";  // activations: float32, bfloat16, auto (cpu: float32)
+  // Keys and values: float32, bfloat16, fp8 (or fp8_e4m3), auto (those of the activations).
+  std::string kv_cache_dtype = "auto";
+  int threads = 0;            // cpu: 0 = all usable cores
+  int64_t max_model_len = 0;  // 0: the model's, or what fits the cache
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
   int64_t max_queued_requests = 0;  // 0: 4 * max_num_seqs

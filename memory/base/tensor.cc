@@ -111,6 +111,17 @@ float e4m3_to_float(uint8_t code) {
   return (code & 0x80) != 0 ? -magnitude : magnitude;
 }
 
+uint8_t float_to_e4m3(float value) {
+  const uint8_t sign = std::signbit(value) ? 0x80 : 0;
+  if (std::isnan(value)) return sign | 0x7f;
+  const float magnitude = std::fmin(std::fabs(value), kLargestE4m3);
+  // Numbers below 2^-6 are multiples of 2^-9, the others of their exponent's eighth.
+  const int exponent = magnitude < 0x1p-6f ? -6 : std::ilogb(magnitude);
+  const int units = static_cast<int>(std::nearbyint(std::ldexp(magnitude, 3 - exponent)));
+  // 16 units are the next exponent's first; below 8 it is exponent -6 without the leading one.
+  return static_cast<uint8_t>(sign | ((exponent + 6) * 8 + units));
+}
+
 float e8m0_to_float(uint8_t code) {
   if (code == 255) return std::numeric_limits<float>::quiet_NaN();
   return std::ldexp(1.f, int{code} - 127);

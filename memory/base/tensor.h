@@ -61,10 +61,23 @@ struct F16 {
 float half_to_float(F16 value);
 F16 float_to_half(float value);  // to nearest, ties to even
 
-// float8 e4m3: bias 7, no infinities, 0x7f and 0xff are NaN.
+// float8 e4m3, as stored: bias 7, no infinities, 0x7f and 0xff are NaN.
+struct E4m3 {
+  uint8_t bits = 0;
+};
+constexpr float kLargestE4m3 = 448.f;
 float e4m3_to_float(uint8_t code);
+// To nearest, ties to even; what is larger than 448 saturates, NaN stays NaN.
+uint8_t float_to_e4m3(float value);
 // ue8m0 scale byte: 2^(code - 127); 255 is NaN.
 float e8m0_to_float(uint8_t code);
+// The scale byte of numbers stored as e4m3: the least power of two over which the largest magnitude
+// is at most 448 = 1.75 * 2^8; 1 for zeros. `bits` are those of the magnitude, which is finite.
+ENGRAM_HOST_DEVICE inline uint8_t e8m0_scale_of(uint32_t bits) {
+  if (bits == 0) return 127;
+  const int code = static_cast<int>(bits >> 23) - 8 + ((bits & 0x7fffffu) > 0x600000u ? 1 : 0);
+  return static_cast<uint8_t>(code < 0 ? 0 : code);
+}
 
 template <typename T>
 struct Type {

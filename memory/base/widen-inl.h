@@ -78,6 +78,28 @@ HWY_INLINE FloatVec widen_e4m3(const uint8_t* from) {
   return hn::Or(checked, hn::BitCast(d, sign));
 }
 
+// The codes of e4m3, in 32-bit lanes: to nearest, ties to even; what is larger than 448 saturates,
+// NaN stays NaN. A normal number rounds in its bit pattern; a subnormal one, a multiple of 2^-9, in
+// the last place of a sum with 2^14. Both meet at 2^-6.
+HWY_INLINE WordVec round_to_e4m3(FloatVec value) {
+  const FloatTag d;
+  const WordTag du;
+  const FloatVec magnitude = hn::Min(hn::Abs(value), hn::Set(d, kLargestE4m3));
+  const WordVec bits = hn::BitCast(du, magnitude);
+  const WordVec odd = hn::And(hn::ShiftRight<20>(bits), hn::Set(du, 1u));
+  const WordVec rounded =
+      hn::ShiftRight<20>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7ffffu - (120u << 23)))));
+  const WordVec small = hn::Sub(
+      hn::BitCast(du, hn::Add(magnitude, hn::Set(d, 0x1p14f))),
+      hn::BitCast(du, hn::Set(d, 0x1p14f)));
+  const WordVec finite =
+      hn::IfThenElse(hn::RebindMask(du, hn::Lt(magnitude, hn::Set(d, 0x1p-6f))), small, rounded);
+  const WordVec code =
+      hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Set(du, 0x7fu), finite);
+  const WordVec sign = hn::And(hn::ShiftRight<24>(hn::BitCast(du, value)), hn::Set(du, 0x80u));
+  return hn::Or(code, sign);
+}
+
 }  // namespace engram::memory::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

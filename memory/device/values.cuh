@@ -30,6 +30,9 @@ __device__ inline float widen_e4m3(uint8_t code) {
   if (magnitude == 0x7fu) return __uint_as_float(sign | 0x7fc00000u);
   return __uint_as_float(sign | __float_as_uint(__uint_as_float(magnitude << 20) * 0x1p120f));
 }
+__device__ inline float widen(E4m3 value) {
+  return widen_e4m3(value.bits);
+}
 __device__ inline float widen_e8m0(uint8_t code) {
   const uint32_t bits = code == 0     ? 0x00400000u
                         : code == 255 ? 0x7fc00000u
@@ -51,6 +54,20 @@ __device__ inline Bf16 narrow<Bf16>(float value) {
   Bf16 result;
   result.bits =
       static_cast<uint16_t>((nan ? u | 0x00400000u : u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+  return result;
+}
+
+// As memory::float_to_e4m3(): saturates at 448. A normal number rounds in its bit pattern; a
+// subnormal one, a multiple of 2^-9, in the last place of a sum with 2^14. Both meet at 2^-6.
+template <>
+__device__ inline E4m3 narrow<E4m3>(float value) {
+  const float magnitude = fminf(fabsf(value), kLargestE4m3);
+  const uint32_t u = __float_as_uint(magnitude);
+  uint32_t code = (u + (0x7ffffu - (120u << 23)) + ((u >> 20) & 1u)) >> 20;
+  if (magnitude < 0x1p-6f) code = __float_as_uint(magnitude + 0x1p14f) - 0x46800000u;
+  if (value != value) code = 0x7fu;
+  E4m3 result;
+  result.bits = static_cast<uint8_t>(code | ((__float_as_uint(value) >> 24) & 0x80u));
   return result;
 }
 

@@ -46,25 +46,8 @@ struct ToF16 {
   }
 };
 
-// A normal number rounds in its bit pattern; a subnormal one, a multiple of 2^-9, in the last place
-// of a sum with 2^14. Both meet at 2^-6.
 HWY_INLINE void store_e4m3(FloatVec value, uint8_t* to) {
-  const FloatTag d;
-  const WordTag du;
-  const FloatVec magnitude = hn::Min(hn::Abs(value), hn::Set(d, 448.f));
-  const WordVec bits = hn::BitCast(du, magnitude);
-  const WordVec odd = hn::And(hn::ShiftRight<20>(bits), hn::Set(du, 1u));
-  const WordVec rounded =
-      hn::ShiftRight<20>(hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7ffffu - (120u << 23)))));
-  const WordVec small = hn::Sub(
-      hn::BitCast(du, hn::Add(magnitude, hn::Set(d, 0x1p14f))),
-      hn::Set(du, std::bit_cast<uint32_t>(0x1p14f)));
-  const WordVec finite =
-      hn::IfThenElse(hn::RebindMask(du, hn::Lt(magnitude, hn::Set(d, 0x1p-6f))), small, rounded);
-  const WordVec code =
-      hn::IfThenElse(hn::RebindMask(du, hn::IsNaN(value)), hn::Set(du, 0x7fu), finite);
-  const WordVec sign = hn::And(hn::ShiftRight<24>(hn::BitCast(du, value)), hn::Set(du, 0x80u));
-  hn::StoreU(hn::TruncateTo(ByteTag(), hn::Or(code, sign)), ByteTag(), to);
+  hn::StoreU(hn::TruncateTo(ByteTag(), round_to_e4m3(value)), ByteTag(), to);
 }
 
 struct ToE4m3 {
@@ -121,21 +104,13 @@ float max_magnitude(const float* values, int64_t count) {
   return result;
 }
 
-// 2^ceil(log2(amax / 448)), 448 being 1.75 * 2^8, from the bits of amax; as a byte with bias 127.
-HWY_INLINE uint8_t ue8m0_code(float amax) {
-  const uint32_t bits = std::bit_cast<uint32_t>(amax);
-  if (bits == 0) return 127;
-  const int exponent = static_cast<int>(bits >> 23);
-  const int above = (bits & 0x7fffffu) > 0x600000u ? 1 : 0;
-  return static_cast<uint8_t>(std::clamp(exponent - 8 + above, 0, 254));
-}
-
 HWY_INLINE void encode_ue8m0(const float* from, int64_t width, uint8_t* values, uint8_t* scales) {
   for (int64_t i = 0; i < width; i += 32) {
     const FloatTag d;
     FloatVec most = hn::Zero(d);
     for (int64_t k = i; k < i + 32; k += kFloatLanes) most = max_of(most, hn::LoadU(d, from + k));
-    const uint8_t code = ue8m0_code(hn::GetLane(hn::MaxOfLanes(d, most)));
+    const float largest = hn::GetLane(hn::MaxOfLanes(d, most));
+    const uint8_t code = e8m0_scale_of(std::bit_cast<uint32_t>(largest));
     scales[i / 32] = code;
     // 2^(127 - code); the largest scale, 2^127, has a subnormal inverse.
     const uint32_t inverse = code == 254 ? 0x00400000u : (254u - code) << 23;

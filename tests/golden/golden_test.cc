@@ -3,7 +3,9 @@
 // backbones also against transformers: tests/golden/hf-*.json of make_hf_golden.py.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
@@ -67,12 +69,14 @@ nlohmann::json read_golden(const std::string& file) {
 // The model without the loop: one sequence, whole prompt in one step, logits of every position.
 class Forward {
  public:
-  Forward(const std::string& directory, DType act) : act_(act) {
+  Forward(const std::string& directory, DType act) : Forward(directory, act, act) {}
+  Forward(const std::string& directory, DType act, DType cache_dtype) : act_(act) {
     auto config = load_config(directory);
     REQUIRE(config.ok());
     config_ = std::move(config).value();
     auto tokenizer = load_tokenizer(directory);
     REQUIRE(tokenizer.ok());
+    tokenizer_ = std::move(tokenizer).value();
     auto backend = open_backend(tests::kDevice, 2);
     CAPTURE(backend.status().to_string());
     REQUIRE(backend.ok());
@@ -90,7 +94,7 @@ class Forward {
     auto ops = make_ops(backend_, ops_limits);
     REQUIRE(ops.ok());
     ops_ = std::move(ops).value();
-    auto weights = load_weights(directory, config_, tokenizer.value()->size(), *device_, *ops_, {});
+    auto weights = load_weights(directory, config_, tokenizer_->size(), *device_, *ops_, {});
     CAPTURE(weights.status().to_string());
     REQUIRE(weights.ok());
     weights_ = std::move(weights).value();
@@ -98,7 +102,8 @@ class Forward {
     CAPTURE(tables.status().to_string());
     REQUIRE(tables.ok());
     tables_ = std::move(tables).value();
-    auto cache = memory::KvCache::make(*device_, kv_shape(config_, 16, act), kTokens / 16);
+    const memory::KvShape shape = kv_shape(config_, 16, act, cache_dtype);
+    auto cache = memory::KvCache::make(*device_, shape, kTokens / 16);
     REQUIRE(cache.ok());
     cache_ = std::move(cache).value();
     auto model = Model::make(
@@ -119,6 +124,7 @@ class Forward {
 
   const ModelConfig& config() const { return config_; }
   const Weights& weights() const { return *weights_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
 
   struct Output {
     std::vector<std::vector<float>> logits;  // [T][V]
@@ -192,6 +198,7 @@ class Forward {
 
   DType act_;
   ModelConfig config_;
+  std::unique_ptr<Tokenizer> tokenizer_;
   Backend backend_;
   memory::Device* device_ = nullptr;
   std::unique_ptr<memory::Stream> compute_;
@@ -206,7 +213,8 @@ class Forward {
   uint64_t next_id_ = 1;
 };
 
-double nmse(const std::vector<float>& got, const std::vector<double>& expected) {
+template <typename T>
+double nmse(const std::vector<float>& got, const std::vector<T>& expected) {
   double error = 0;
   double size = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -321,6 +329,23 @@ void check_greedy(const Checkpoint& checkpoint, const std::string& dtype) {
   }
 }
 
+// Of the ids but the first, in nats per token.
+double mean_surprise(const Forward::Output& output, const std::vector<int32_t>& ids) {
+  double sum = 0;
+  for (size_t t = 0; t + 1 < ids.size(); ++t) {
+    const std::vector<float>& logits = output.logits[t];
+    double total = 0;
+    for (const float logit : logits) total += std::exp(double{logit});
+    sum += std::log(total) - logits[static_cast<size_t>(ids[t + 1])];
+  }
+  return sum / static_cast<double>(ids.size() - 1);
+}
+
+bool is_emulated() {
+  const auto backend = open_backend(tests::kDevice, 2);
+  return backend.ok() && backend.value().device->name().find("emulation") != std::string::npos;
+}
+
 }  // namespace
 
 TEST_CASE("golden: float32 activations", "[golden]") {
@@ -349,9 +374,7 @@ TEST_CASE("golden: bfloat16 activations", "[golden]") {
 }
 
 TEST_CASE("golden: greedy continuations through the engine", "[golden]") {
-  const auto backend = open_backend(tests::kDevice, 2);
-  const bool emulated =
-      backend.ok() && backend.value().device->name().find("emulation") != std::string::npos;
+  const bool emulated = is_emulated();
   // An emulated GPU takes minutes for what others do in seconds: there, some of the small models.
   const std::set<std::string> small = {"tiny-engram", "tiny-engram-fp8", "tiny-qwen3-engram"};
   for (const Checkpoint& checkpoint : float32_checkpoints()) {
@@ -363,6 +386,49 @@ TEST_CASE("golden: greedy continuations through the engine", "[golden]") {
     if (emulated && !small.contains(checkpoint.name)) continue;
     CAPTURE(checkpoint.name);
     check_greedy(checkpoint, "bfloat16");
+  }
+}
+
+// What a coarser cache does to the demo model's logits on a text that it was not trained on. The
+// bounds are two to five times what was seen.
+TEST_CASE("golden: logits over a coarser cache", "[golden]") {
+  struct Cache {
+    DType act;
+    DType dtype;
+    double largest_nmse;
+    double largest_change;  // of the mean surprise, nats
+  };
+  constexpr Cache kCaches[] = {
+      {DType::kF32, DType::kBf16, 1e-6, 0.0005},
+      {DType::kF32, DType::kF8E4m3, 1.5e-4, 0.015},
+      {DType::kBf16, DType::kBf16, 5e-5, 0.002},
+      {DType::kBf16, DType::kF8E4m3, 2e-4, 0.015}};
+  Forward exact(tests::demo_directory(), DType::kF32);
+  std::ifstream in(tests::source_file("configs/demo/README.md"));
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  std::vector<int32_t> ids = exact.tokenizer().encode(text, true);
+  REQUIRE(ids.size() > 250);
+  ids.resize(is_emulated() ? 40 : 250);
+  const Forward::Output expected = exact.run(ids);
+  const double surprise = mean_surprise(expected, ids);
+  std::printf(
+      "demo model, %zu tokens: f32 with a cache of f32 %.4f nats per token\n", ids.size(),
+      surprise);
+  const auto joined = [](const Forward::Output& output) {
+    std::vector<float> all;
+    for (const auto& row : output.logits) all.insert(all.end(), row.begin(), row.end());
+    return all;
+  };
+  for (const Cache& cache : kCaches) {
+    Forward coarse(tests::demo_directory(), cache.act, cache.dtype);
+    const Forward::Output got = coarse.run(ids);
+    const double error = nmse(joined(got), joined(expected));
+    const double change = mean_surprise(got, ids) - surprise;
+    std::printf(
+        "  %s with a cache of %s: NMSE of the logits %.2e, %+.4f nats per token\n",
+        memory::dtype_name(cache.act), memory::dtype_name(cache.dtype), error, change);
+    CHECK(error < cache.largest_nmse);
+    CHECK(std::abs(change) < cache.largest_change);
   }
 }
 

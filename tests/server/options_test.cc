@@ -147,6 +147,7 @@ TEST_CASE("options: wrong flags are named, with the nearest one", "[options]") {
   CHECK(names(refusal({"x", "--port=eighty"}, {}), "eighty"));
   CHECK(names(refusal({"x", "--device=tpu"}, {}), "cuda"));
   CHECK(names(refusal({"x", "--dtype=int3"}, {}), "--dtype"));
+  CHECK(names(refusal({"x", "--kv-cache-dtype=fp4"}, {}), "fp8_e4m3"));
   CHECK(names(refusal({"x", "y"}, {}), "y"));
   CHECK(names(refusal({"x", "--model", "y"}, {}), "x"));
   CHECK(names(refusal({"x", "--port=8002"}, {}), "--metrics-port"));

@@ -3,6 +3,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -95,6 +96,41 @@ Rows rounded(const Rows& x, DType dtype) {
   return y;
 }
 
+uint8_t encode_head(const double* head, int64_t width, uint8_t* codes) {
+  double largest = 0.0;
+  bool finite = true;
+  for (int64_t i = 0; i < width; ++i) {
+    finite = finite && std::isfinite(head[i]);
+    largest = std::max(largest, std::abs(head[i]));
+  }
+  if (!finite) {
+    std::fill_n(codes, width, uint8_t{0x7f});
+    return 255;
+  }
+  int scale = 0;
+  if (largest > 0) {
+    scale = -127;
+    while (largest > std::ldexp(448.0, scale)) ++scale;
+  }
+  for (int64_t i = 0; i < width; ++i) {
+    codes[i] = memory::float_to_e4m3(static_cast<float>(std::ldexp(head[i], -scale)));
+  }
+  return static_cast<uint8_t>(scale + 127);
+}
+
+Rows as_cached(const Rows& x, DType cache, int64_t width) {
+  if (cache != DType::kF8E4m3) return rounded(x, cache);
+  Rows y = x;
+  std::vector<uint8_t> codes(static_cast<size_t>(width));
+  for (size_t at = 0; at < y.values.size(); at += codes.size()) {
+    const double scale = memory::e8m0_to_float(encode_head(&y.values[at], width, codes.data()));
+    for (size_t i = 0; i < codes.size(); ++i) {
+      y.values[at + i] = scale * memory::e4m3_to_float(codes[i]);
+    }
+  }
+  return y;
+}
+
 Rows random_rows(std::mt19937_64& random, DType dtype, int64_t rows, int64_t cols, double scale) {
   std::normal_distribution<double> normal(0.0, scale);
   Rows x(rows, cols);
@@ -172,6 +208,42 @@ const int32_t* OpRig::put(const std::vector<int32_t>& values) {
   if (bytes > 0) device_->copy(*stream_, data, values.data(), bytes);
   stream_->synchronize();
   return static_cast<const int32_t*>(data);
+}
+
+void* OpRig::put(const std::vector<uint8_t>& bytes) {
+  void* data = allocate(std::ssize(bytes));
+  if (!bytes.empty()) device_->copy(*stream_, data, bytes.data(), std::ssize(bytes));
+  stream_->synchronize();
+  return data;
+}
+
+engine::KvLayer OpRig::put_cache(
+    const Rows& keys, const Rows& values, DType dtype, int page_tokens, int64_t kv_heads) {
+  engine::KvLayer kv{
+      .keys = nullptr,
+      .values = nullptr,
+      .dtype = dtype,
+      .page_tokens = page_tokens,
+      .kv_heads = static_cast<int>(kv_heads),
+      .head_dim = static_cast<int>(keys.cols)};
+  if (dtype != DType::kF8E4m3) {
+    kv.keys = put(keys, dtype).data;
+    kv.values = put(values, dtype).data;
+    return kv;
+  }
+  const auto encode = [&](const Rows& x, void** codes, uint8_t** scales) {
+    std::vector<uint8_t> all(x.values.size());
+    std::vector<uint8_t> scale_of_row(static_cast<size_t>(x.rows));
+    for (int64_t r = 0; r < x.rows; ++r) {
+      const size_t at = static_cast<size_t>(r * x.cols);
+      scale_of_row[static_cast<size_t>(r)] = encode_head(&x.values[at], x.cols, &all[at]);
+    }
+    *codes = put(all);
+    *scales = static_cast<uint8_t*>(put(scale_of_row));
+  };
+  encode(keys, &kv.keys, &kv.key_scales);
+  encode(values, &kv.values, &kv.value_scales);
+  return kv;
 }
 
 engine::Batch OpRig::put(const TestBatch& batch) {

@@ -35,6 +35,11 @@ Rows rounded(const Rows& x, DType dtype);
 // Normal values with the given standard deviation, rounded.
 Rows random_rows(std::mt19937_64& random, DType dtype, int64_t rows, int64_t cols, double scale);
 
+// What a cache of this dtype keeps of x [T, heads * width]: e4m3 with a scale per token and head.
+Rows as_cached(const Rows& x, DType cache, int64_t width);
+// The scale byte of one such head and its codes, by the rule of engine::KvLayer; loops over f64.
+uint8_t encode_head(const double* head, int64_t width, uint8_t* codes);
+
 // Tokens of several sequences and the pages they live in.
 class TestBatch {
  public:
@@ -73,7 +78,12 @@ class OpRig {
   View put(const Rows& rows, DType dtype);
   View filled(DType dtype, int64_t rows, int64_t cols, double value);
   const int32_t* put(const std::vector<int32_t>& values);
+  void* put(const std::vector<uint8_t>& bytes);
   engine::Batch put(const TestBatch& batch);
+  // New device memory with these keys and values [pages * Nk * page_tokens, Dh], rounded to the
+  // dtype; of e4m3, rows with NaN get the scale NaN.
+  engine::KvLayer put_cache(
+      const Rows& keys, const Rows& values, DType dtype, int page_tokens, int64_t kv_heads);
   // New device memory with these values as a weight, in the backend's layout.
   engine::Matrix load(const Rows& rows, DType dtype);
 

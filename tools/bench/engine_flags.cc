@@ -55,8 +55,11 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));
-  add("--dtype", o.dtype, "Activations and cache: auto, float32, bfloat16 [auto]")
+  add("--dtype", o.dtype, "Activations: auto, float32, bfloat16 [auto]")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
+  add("--kv-cache-dtype", o.kv_cache_dtype,
+      "Keys and values: auto (as --dtype), float32, bfloat16, fp8 [auto]")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "fp8", "fp8_e4m3"}));
   add("--max-model-len", o.max_model_len, "Tokens of a sequence [the longest that is asked for]")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   add("--max-num-seqs", o.max_num_seqs, "Sequences in one step [64]")

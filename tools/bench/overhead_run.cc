@@ -289,7 +289,7 @@ class OverheadRun {
     const memory::DType act =
         options_.dtype == "bfloat16" ? memory::DType::kBf16 : memory::DType::kF32;
     const int64_t pages = o.max_num_seqs * (o.max_model_len / o.block_size + 2);
-    o.kv_cache_bytes = pages * engine::kv_shape(model.config, o.block_size, act).page_bytes();
+    o.kv_cache_bytes = pages * engine::kv_shape(model.config, o.block_size, act, act).page_bytes();
     return o;
   }
 

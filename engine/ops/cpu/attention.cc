@@ -11,9 +11,9 @@
 //
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
+#include "engine/ops/cpu/attention_blocks-inl.h"
 #include "engine/ops/cpu/attention_plan.h"
 #include "engine/ops/cpu/cpu_ops.h"
 #include "engine/ops/cpu/lanes-inl.h"
@@ -29,58 +29,6 @@ constexpr int kValueRows = kLanes >= 16 ? 4 : 2;
 constexpr int kValueVectors = 4;
 static_assert(kKeys % kLanes == 0);
 static_assert(kGroup % kLanes == 0);
-
-// Lays out 16 rows of `words` u32 words as columns: to[word * 16 + row]. Two rounds of
-// interleaving by four.
-HWY_INLINE void transpose_group(const char* const* rows, int64_t words, float* to) {
-  const Words d;
-  uint32_t* out = reinterpret_cast<uint32_t*>(to);
-  alignas(64) uint32_t quarter[4][4 * kLanes];
-  const auto row_words = [&](int64_t row, int64_t w) HWY_ATTR {
-    return hn::LoadU(d, reinterpret_cast<const uint32_t*>(rows[row]) + w);
-  };
-  int64_t w = 0;
-  for (; w + kLanes <= words; w += kLanes) {
-    for (int64_t j = 0; j < 4; ++j) {
-      hn::StoreInterleaved4(
-          row_words(j, w), row_words(j + 4, w), row_words(j + 8, w), row_words(j + 12, w), d,
-          quarter[j]);
-    }
-    for (int64_t e = 0; e < 4 * kLanes; e += kLanes) {
-      hn::StoreInterleaved4(
-          hn::Load(d, quarter[0] + e), hn::Load(d, quarter[1] + e), hn::Load(d, quarter[2] + e),
-          hn::Load(d, quarter[3] + e), d, out + w * kGroup + e * 4);
-    }
-  }
-  for (; w < words; ++w) {
-    for (int64_t row = 0; row < kGroup; ++row) {
-      std::memcpy(to + w * kGroup + row, rows[row] + w * 4, 4);
-    }
-  }
-}
-
-HWY_INLINE void lay_out_group(const float* const* rows, int64_t width, float* to) {
-  const char* bytes[kGroup];
-  for (int64_t i = 0; i < kGroup; ++i) bytes[i] = reinterpret_cast<const char*>(rows[i]);
-  transpose_group(bytes, width, to);
-}
-
-// Two elements move as one word and part afterwards: half the shuffles.
-HWY_INLINE void lay_out_group(const Bf16* const* rows, int64_t width, float* to) {
-  const Words d;
-  const char* bytes[kGroup];
-  for (int64_t i = 0; i < kGroup; ++i) bytes[i] = reinterpret_cast<const char*>(rows[i]);
-  float* pairs = to + width / 2 * kGroup;  // in the upper half: read before it is overwritten
-  transpose_group(bytes, width / 2, pairs);
-  for (int64_t w = 0; w < width / 2; ++w) {
-    for (int64_t i = 0; i < kGroup; i += kLanes) {
-      const auto pair = hn::BitCast(d, hn::Load(Floats(), pairs + w * kGroup + i));
-      const auto odd = hn::And(pair, hn::Set(d, 0xffff0000u));
-      hn::Store(hn::BitCast(Floats(), hn::ShiftLeft<16>(pair)), Floats(), to + 2 * w * kGroup + i);
-      hn::Store(hn::BitCast(Floats(), odd), Floats(), to + (2 * w + 1) * kGroup + i);
-    }
-  }
-}
 
 // scores[r][k] = <q[r], key k> of kRows rows and all keys of the block.
 template <int kRows>
@@ -221,42 +169,6 @@ HWY_NOINLINE void attend_block(AttentionTile& tile, int64_t begin, int64_t end, 
   }
 }
 
-// Keys and values of the positions [first, first + count) of a sequence, widened; absent keys are
-// zeros.
-template <typename T>
-void load_block(
-    const Attention& a,
-    const int32_t* pages,
-    int64_t head,
-    int64_t first,
-    int64_t count,
-    AttentionTile& tile) {
-  alignas(64) static const T kNothing[kMaxHeadDim] = {};
-  const T* keys[kKeys];
-  // Followed along, without a division per key.
-  int64_t page = first / a.kv.page_tokens;
-  int64_t offset = first % a.kv.page_tokens;
-  for (int64_t k = 0; k < kKeys; ++k) {
-    keys[k] = kNothing;
-    if (k >= count) continue;
-    const int64_t row = (pages[page] * int64_t{a.kv.kv_heads} + head) * a.kv.page_tokens + offset;
-    if (++offset == a.kv.page_tokens) {
-      offset = 0;
-      ++page;
-    }
-    const int64_t at = row * tile.width;
-    keys[k] = static_cast<const T*>(a.kv.keys) + at;
-    const T* value = static_cast<const T*>(a.kv.values) + at;
-    float* to = tile.values + k * tile.padded;
-    for (int64_t c = 0; c < tile.width; c += kLanes) {
-      hn::Store(load_part(value + c, tile.width - c), Floats(), to + c);
-    }
-  }
-  for (int64_t group = 0; group < kKeys / kGroup; ++group) {
-    lay_out_group(keys + group * kGroup, tile.width, tile.keys + group * kGroup * tile.width);
-  }
-}
-
 // The rows [begin, end) of kv head `head` in sequence s: row (token - first token) * heads + query
 // head. Both ends lie in the same sequence.
 template <typename T>
@@ -283,7 +195,7 @@ void attend_rows(const Attention& a, const TileRows& rows, AttentionTile& tile) 
   const int64_t last = a.batch.positions[token_of(count - 1)];
   int64_t r = 0;  // rows before it see nothing of this block
   for (int64_t first = 0; first <= last; first += kKeys) {
-    load_block<T>(a, pages, rows.kv_head, first, std::min(kKeys, last + 1 - first), tile);
+    load_block(a, pages, rows.kv_head, first, std::min(kKeys, last + 1 - first), tile);
     while (a.batch.positions[token_of(r)] < first) ++r;
     for (int64_t begin = r; begin < count;) {
       const int64_t valid = std::min(kKeys, a.batch.positions[token_of(begin)] + 1 - first);

@@ -1,4 +1,4 @@
-// Ops that treat each element or each row alone: norms, sums, rotation, gating, row copies.
+// Ops that treat each element or each row alone: norms, sums, gating, row copies.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/ops/cpu/pointwise.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
@@ -75,62 +75,6 @@ void silu_mul_rows(View gate_up, View y, int64_t begin, int64_t end) {
   });
 }
 
-// One head: normalised if weight is not null, its halves rotated against each other, rounded once.
-// to may be from.
-template <typename T>
-HWY_INLINE void rotate_head(
-    const T* from, const float* weight, float eps, const float* angles, int64_t half, T* to) {
-  VF scale = hn::Set(Floats(), 1.f);
-  if (weight != nullptr) {
-    const float mean = square_sum(from, 2 * half) / static_cast<float>(2 * half);
-    scale = hn::Set(Floats(), 1.f / std::sqrt(mean + eps));
-  }
-  for (int64_t c = 0; c < half; c += kLanes) {
-    const int64_t left = half - c;
-    VF a = load_part(from + c, left);
-    VF b = load_part(from + half + c, left);
-    if (weight != nullptr) {
-      a = hn::Mul(hn::Mul(a, scale), load_part(weight + c, left));
-      b = hn::Mul(hn::Mul(b, scale), load_part(weight + half + c, left));
-    }
-    const VF cosine = load_part(angles + c, left);
-    const VF sine = load_part(angles + half + c, left);
-    store_part(hn::NegMulAdd(b, sine, hn::Mul(a, cosine)), to + c, left);
-    store_part(hn::MulAdd(a, sine, hn::Mul(b, cosine)), to + half + c, left);
-  }
-}
-
-template <typename T>
-void rope_append_row(const RopeAppend& a, int64_t t) {
-  const int64_t width = a.kv.head_dim;
-  const int64_t kv_heads = a.kv.kv_heads;
-  const int64_t q_heads = a.qkv.cols / width - 2 * kv_heads;
-  const float* angles = a.angles.row<float>(t);
-  T* q = a.qkv.row<T>(t);
-  for (int64_t head = 0; head < q_heads; ++head) {
-    rotate_head(q + head * width, a.q_norm.as<float>(), a.eps, angles, width / 2, q + head * width);
-  }
-  const int64_t page = a.slots[t] / a.kv.page_tokens;
-  const int64_t offset = a.slots[t] % a.kv.page_tokens;
-  const T* k = q + q_heads * width;
-  const T* v = k + kv_heads * width;
-  for (int64_t head = 0; head < kv_heads; ++head) {
-    const int64_t at = ((page * kv_heads + head) * a.kv.page_tokens + offset) * width;
-    rotate_head(
-        k + head * width, a.k_norm.as<float>(), a.eps, angles, width / 2,
-        static_cast<T*>(a.kv.keys) + at);
-    std::memcpy(
-        static_cast<T*>(a.kv.values) + at, v + head * width,
-        static_cast<size_t>(width) * sizeof(T));
-  }
-}
-
-void rope_append_rows(const RopeAppend& args, int64_t begin, int64_t end) {
-  with_activation_type(args.qkv.dtype, [&]<typename T>(Type<T>) HWY_ATTR {
-    for (int64_t t = begin; t < end; ++t) rope_append_row<T>(args, t);
-  });
-}
-
 }  // namespace engram::engine::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -142,7 +86,6 @@ HWY_EXPORT(rms_norm_rows);
 HWY_EXPORT(add_rms_norm_rows);
 HWY_EXPORT(add_rows);
 HWY_EXPORT(silu_mul_rows);
-HWY_EXPORT(rope_append_rows);
 
 }  // namespace
 
@@ -167,44 +110,6 @@ void CpuOps::do_add(Stream& stream, View h, View x) {
     split_rows(device_.workers(), h.rows, 2 * h.cols, [&](int64_t begin, int64_t end) {
       HWY_DYNAMIC_DISPATCH(add_rows)(h, x, begin, end);
     });
-  });
-}
-
-void CpuOps::do_rope_angles(
-    Stream& stream, const Batch& batch, View frequencies, double scale, View angles) {
-  as_cpu(stream).enqueue([=, this, positions = batch.positions] {
-    constexpr int64_t kSineElements = 32;  // a sine costs what so many elements cost elsewhere
-    split_rows(
-        device_.workers(), angles.rows, kSineElements * angles.cols,
-        [&](int64_t begin, int64_t end) {
-          const int64_t half = frequencies.cols;
-          for (int64_t t = begin; t < end; ++t) {
-            float* row = angles.row<float>(t);
-            for (int64_t i = 0; i < half; ++i) {
-              const double angle = positions[t] * frequencies.as<double>()[i];
-              row[i] = static_cast<float>(scale * std::cos(angle));
-              row[half + i] = static_cast<float>(scale * std::sin(angle));
-            }
-          }
-        });
-  });
-}
-
-void CpuOps::do_rope_append(
-    Stream& stream,
-    const Batch& batch,
-    View qkv,
-    View q_norm,
-    View k_norm,
-    float eps,
-    View angles,
-    const KvLayer& kv) {
-  const RopeAppend args{batch.slots, qkv, q_norm, k_norm, eps, angles, kv};
-  as_cpu(stream).enqueue([args, this] {
-    split_rows(
-        device_.workers(), args.qkv.rows, 2 * args.qkv.cols, [&](int64_t begin, int64_t end) {
-          HWY_DYNAMIC_DISPATCH(rope_append_rows)(args, begin, end);
-        });
   });
 }
 

@@ -49,13 +49,14 @@ struct AttentionGrid {
   int64_t rows = 0;  // of one such block, at most
 };
 
-// On CUDA cores, all that has no faster kernel: any dtype, head width, page size and number of
+// On CUDA cores, all that has no faster kernel: any dtypes, head width, page size and number of
 // heads; Tokens::kAny only.
 AttentionGrid general_attention_grid(const Attention& a);
 void launch_general_attention(const Attention& a, cudaStream_t stream);
 
-// On tensor cores: bf16, Dh 64 or 128, views whose pairs of elements are 4-byte aligned. `kRows` is
-// 64, or 16 for short rows and long contexts: then the warps of a block share the keys.
+// On tensor cores: bf16 over a cache of bf16 or e4m3, Dh 64 or 128, views whose pairs of elements
+// are 4-byte aligned. `kRows` is 64, or 16 for short rows and long contexts: then the warps of a
+// block share the keys.
 bool has_tensor_attention(const Attention& a);
 template <int kRows>
 AttentionGrid tensor_attention_grid(const Attention& a);
@@ -89,25 +90,17 @@ __device__ inline KeyRange keys_of_split(int context, int splits, int split) {
   return {begin, at_most(context, begin + keys)};
 }
 
-// First element of a position's key (or value) in the cache.
-__device__ inline int64_t cache_offset(
+// Row [Dh] of a position's key (or value) in the cache.
+__device__ inline int64_t cache_row(
     const KvLayer& kv, const int32_t* pages, int kv_head, int position) {
   const int page = position / kv.page_tokens;
   const int offset = position - page * kv.page_tokens;
-  return ((static_cast<int64_t>(pages[page]) * kv.kv_heads + kv_head) * kv.page_tokens + offset) *
-         kv.head_dim;
+  return (static_cast<int64_t>(pages[page]) * kv.kv_heads + kv_head) * kv.page_tokens + offset;
 }
 
 // What a split leaves of row `row`: the weighted values, the largest score, the sum of the weights.
 __device__ inline float* partial_of(const Attention& a, int64_t row, int split) {
   return a.partials + (row * a.splits + split) * (a.kv.head_dim + 2);
-}
-
-__device__ inline float warp_max(float value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
-  }
-  return value;
 }
 
 // True in every thread of the block that is the last of the `blocks` that share *arrived: what the

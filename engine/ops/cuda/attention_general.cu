@@ -26,22 +26,39 @@ template <int H>
 struct Tile {
   alignas(16) float weights[kKeyTile][H];  // scores, then exp2(score - top)
   int64_t offsets[2][kKeyTile];            // of keys in the cache; the next tile's while in use
-  float top[H];                            // largest score so far
-  float sum[H];                            // of the weights
-  float shrink[H];                         // what earlier weights are multiplied by
+  float key_scales[2][kKeyTile];           // of codes; else unused
+  float value_scales[2][kKeyTile];
+  float top[H];     // largest score so far
+  float sum[H];     // of the weights
+  float shrink[H];  // what earlier weights are multiplied by
 };
 
-// Scores of `count` keys: q [H, Dh] is scaled. `lanes` lanes of a warp share a key.
-template <typename T, int N, int H>
-__device__ void score_keys(
-    const T* keys,
-    const int64_t* offsets,
+// Where `count` positions from `first` on are in the cache, with their scales if it has codes.
+template <typename C, int H>
+__device__ void find_keys(
+    const KvLayer& kv,
+    const int32_t* pages,
+    int kv_head,
+    int first,
     int count,
-    int width,
-    int lanes,
-    const float* q,
+    int turn,
     Tile<H>& tile) {
-  constexpr int kWords = N < 4 ? N : 4;       // of one access of q
+  const int key = static_cast<int>(threadIdx.x);
+  if (key >= count) return;
+  const int64_t row = cache_row(kv, pages, kv_head, first + key);
+  tile.offsets[turn][key] = row * kv.head_dim;
+  if constexpr (sizeof(C) == 1) {
+    tile.key_scales[turn][key] = widen_e8m0(kv.key_scales[row]);
+    tile.value_scales[turn][key] = widen_e8m0(kv.value_scales[row]);
+  }
+}
+
+// Scores of `count` keys: q [H, Dh] is scaled. `lanes` lanes of a warp share a key.
+template <typename C, int N, int H>
+__device__ void score_keys(
+    const C* keys, int turn, int count, int width, int lanes, const float* q, Tile<H>& tile) {
+  constexpr int kWords = N < 4 ? N : 4;  // of one access of q
+  const int64_t* const offsets = tile.offsets[turn];
   constexpr int kAhead = N * H > 32 ? 2 : 4;  // keys whose loads are in flight together
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int step = kThreadsFor<N> / lanes;
@@ -49,11 +66,11 @@ __device__ void score_keys(
        first += kAhead * step) {
     float dot[kAhead][H] = {};
     for (int c = lane * N; c < width; c += lanes * N) {
-      Pack<T, N> key[kAhead] = {};
+      Pack<C, N> key[kAhead] = {};
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         const int k = first + i * step;
-        if (k < count) key[i] = load_pack<T, N>(keys + offsets[k] + c);
+        if (k < count) key[i] = load_pack<C, N>(keys + offsets[k] + c);
       }
 #pragma unroll
       for (int h = 0; h < H; ++h) {
@@ -71,20 +88,27 @@ __device__ void score_keys(
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
+      float scale = 1.f;
+      if constexpr (sizeof(C) == 1) {
+        if (first + i * step < count) scale = tile.key_scales[turn][first + i * step];
+      }
 #pragma unroll
       for (int h = 0; h < H; ++h) {
         for (int other = lanes / 2; other > 0; other /= 2) {
           dot[i][h] += __shfl_xor_sync(kAllLanes, dot[i][h], other);
         }
-        if (lane == 0 && first + i * step < kKeyTile) tile.weights[first + i * step][h] = dot[i][h];
+        if (lane == 0 && first + i * step < kKeyTile) {
+          tile.weights[first + i * step][h] = dot[i][h] * scale;
+        }
       }
     }
   }
 }
 
-// Turns the scores of `count` keys into weights; those behind become 0. A warp per head.
-template <int H>
-__device__ void weigh_keys(int count, Tile<H>& tile) {
+// Turns the scores of `count` keys into weights, of codes times the value's scale, which the sum of
+// the weights is without. A warp per head.
+template <typename C, int H>
+__device__ void weigh_keys(int turn, int count, Tile<H>& tile) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warps = static_cast<int>(blockDim.x) / 32;
   for (int h = static_cast<int>(threadIdx.x) / 32; h < H; h += warps) {
@@ -94,7 +118,7 @@ __device__ void weigh_keys(int count, Tile<H>& tile) {
     float sum = 0.f;
     for (int key = lane; key < count; key += 32) {
       const float weight = exp2f(tile.weights[key][h] - top);
-      tile.weights[key][h] = weight;
+      tile.weights[key][h] = sizeof(C) == 1 ? weight * tile.value_scales[turn][key] : weight;
       sum += weight;
     }
     sum = warp_sum(sum);
@@ -108,9 +132,9 @@ __device__ void weigh_keys(int count, Tile<H>& tile) {
 }
 
 // Adds the weighted values of the keys part, part + parts, ... to this thread's piece of each head.
-template <typename T, int N, int H>
+template <typename C, int N, int H>
 __device__ void add_values(
-    const T* values,
+    const C* values,
     const int64_t* offsets,
     int count,
     int part,
@@ -124,7 +148,7 @@ __device__ void add_values(
   }
 #pragma unroll 4
   for (int key = part; key < count; key += parts) {
-    const Pack<T, N> value = load_pack<T, N>(values + offsets[key]);
+    const Pack<C, N> value = load_pack<C, N>(values + offsets[key]);
 #pragma unroll
     for (int h = 0; h < H; ++h) {
       const float weight = tile.weights[key][h];
@@ -136,7 +160,7 @@ __device__ void add_values(
 
 // Blocks (token, kv head and group of its query heads, split). Dynamic shared memory: [H, Dh] f32,
 // the queries, in the end the outputs.
-template <typename T, int N, int H>
+template <typename T, typename C, int N, int H>
 __global__ void __launch_bounds__(kThreadsFor<N>, 384 / kThreadsFor<N>)
     attention_general_kernel(const __grid_constant__ Attention a) {
   constexpr int kThreads = kThreadsFor<N>;
@@ -176,16 +200,16 @@ __global__ void __launch_bounds__(kThreadsFor<N>, 384 / kThreadsFor<N>)
   int turn = 0;
   for (int first = range.begin; first < range.end; first += kKeyTile, turn ^= 1) {
     const int count = at_most(kKeyTile, range.end - first);
-    int64_t* const offsets = tile.offsets[turn];
-    if (thread < count) offsets[thread] = cache_offset(a.kv, pages, kv_head, first + thread);
+    find_keys<C>(a.kv, pages, kv_head, first, count, turn, tile);
     __syncthreads();
-    score_keys<T, N, H>(static_cast<const T*>(a.kv.keys), offsets, count, width, lanes, q, tile);
+    score_keys<C, N, H>(static_cast<const C*>(a.kv.keys), turn, count, width, lanes, q, tile);
     __syncthreads();
-    weigh_keys<H>(count, tile);
+    weigh_keys<C>(turn, count, tile);
     __syncthreads();
     if (part >= parts) continue;
-    add_values<T, N, H>(
-        static_cast<const T*>(a.kv.values) + column, offsets, count, part, parts, tile, sums);
+    add_values<C, N, H>(
+        static_cast<const C*>(a.kv.values) + column, tile.offsets[turn], count, part, parts, tile,
+        sums);
   }
 
   // The parts of a row meet in shared memory, in order.
@@ -231,11 +255,11 @@ int64_t heads_of_block(const Attention& a) {
   return ratio <= 4 ? 4 : 8;
 }
 
-template <typename T, int N, int H>
+template <typename T, typename C, int N, int H>
 void launch_group(const Attention& a, cudaStream_t stream) {
   const AttentionGrid grid = general_attention_grid(a);
   launch(
-      attention_general_kernel<T, N, H>,
+      attention_general_kernel<T, C, N, H>,
       {.blocks = dim3(
            static_cast<unsigned>(grid.tiles), static_cast<unsigned>(grid.heads),
            static_cast<unsigned>(a.splits)),
@@ -245,15 +269,15 @@ void launch_group(const Attention& a, cudaStream_t stream) {
       a);
 }
 
-template <typename T, int N>
+template <typename T, typename C, int N>
 void launch_width(const Attention& a, cudaStream_t stream) {
   switch (heads_of_block(a)) {
     case 1:
-      return launch_group<T, N, 1>(a, stream);
+      return launch_group<T, C, N, 1>(a, stream);
     case 4:
-      return launch_group<T, N, 4>(a, stream);
+      return launch_group<T, C, N, 4>(a, stream);
     default:
-      return launch_group<T, N, 8>(a, stream);
+      return launch_group<T, C, N, 8>(a, stream);
   }
 }
 
@@ -266,15 +290,15 @@ AttentionGrid general_attention_grid(const Attention& a) {
 }
 
 void launch_general_attention(const Attention& a, cudaStream_t stream) {
-  memory::with_activation_type(a.q.dtype, [&]<typename T>(Type<T>) {
-    constexpr int kWide = static_cast<int>(16 / sizeof(T));
+  with_cache_types(a.q.dtype, a.kv.dtype, [&]<typename T, typename C>(Type<T>, Type<C>) {
+    constexpr int kWide = sizeof(C) == 4 ? 4 : 8;
     const auto aligned = [](const void* data) {
       return reinterpret_cast<uintptr_t>(data) % 16 == 0;
     };
     if (a.kv.head_dim % kWide == 0 && aligned(a.kv.keys) && aligned(a.kv.values)) {
-      return launch_width<T, kWide>(a, stream);
+      return launch_width<T, C, kWide>(a, stream);
     }
-    launch_width<T, 2>(a, stream);
+    launch_width<T, C, 2>(a, stream);
   });
 }
 

@@ -5,9 +5,10 @@
 // see all keys; or 16 rows, of which each warp sees a quarter of the keys, for decode. Keys and
 // values come tile by tile to shared memory: the values of a tile while the scores are computed,
 // the keys of the next one while the values are summed.
-// Softmax weights are rounded to bf16 before they meet the values. Of the keys of a tile that a row
-// does not see the weight is 0, so a value that is not a number spoils all rows of its tile.
-// Source: Dao 2023, "FlashAttention-2".
+// Codes of e4m3 come through registers and are made bf16 on their way to shared memory. Their
+// scales meet the scores and the weights, which is exact. Softmax weights are rounded to bf16
+// before they meet the values. Of the keys of a tile that a row does not see the weight is 0, so a
+// value that is not a number spoils all rows of its tile. Source: Dao 2023, "FlashAttention-2".
 #include "engine/ops/cuda/async_copy.cuh"
 #include "engine/ops/cuda/attention.cuh"
 #include "engine/ops/cuda/launch.cuh"
@@ -79,6 +80,55 @@ __device__ void copy_tile(const Bf16* from, const int64_t* offsets, int count, B
         to + in_tile<D>(key, chunk), from + (there ? offsets[key] + chunk * 8 : 0), there);
   }
   commit_copies();
+}
+
+// A thread's part of a tile of codes on its way: read early, written when the tile before it is no
+// longer needed.
+template <int D>
+struct CodesOnTheWay {
+  static constexpr int kChunks = D / 16;  // accesses of 16 codes of a row
+  static constexpr int kCopies = kKeyTile * kChunks / kThreads;
+  Pack<uint32_t, 4> words[kCopies];
+
+  // The rows of `count` keys or values; rows behind become zero.
+  __device__ void read(const void* from, const int64_t* offsets, int count) {
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int key = static_cast<int>(threadIdx.x) / kChunks + i * (kThreads / kChunks);
+      words[i] = {};
+      if (key >= count) continue;
+      const char* row = static_cast<const char*>(from) + offsets[key];
+      words[i] = load_pack<uint32_t, 4>(reinterpret_cast<const uint32_t*>(row) + chunk * 4);
+    }
+  }
+  __device__ void write(Bf16* to) const {
+    const int chunk = static_cast<int>(threadIdx.x) % kChunks;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int key = static_cast<int>(threadIdx.x) / kChunks + i * (kThreads / kChunks);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        uint32_t pairs[2][2];
+        widen_codes(words[i].v[half * 2], pairs[0]);
+        widen_codes(words[i].v[half * 2 + 1], pairs[1]);
+        const Pack<uint32_t, 4> wide = {pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]};
+        Bf16* const at = to + in_tile<D>(key, chunk * 2 + half);
+        store_pack<uint32_t, 4>(wide, reinterpret_cast<uint32_t*>(at));
+      }
+    }
+  }
+};
+
+// Multiplies the columns that a lane holds; `scales` are those of the warp's keys.
+template <int kTiles>
+__device__ void scale_columns(const float* scales, float (&columns)[kTiles][4]) {
+  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) columns[n][i] *= scales[n * 8 + column + i % 2];
+  }
 }
 
 // scores = q k^T for keys [first, first + 8 * kTiles) of the tile.
@@ -300,62 +350,56 @@ __device__ void load_queries(
   }
 }
 
-// Blocks (tile of kRows query rows, kv head, split). Dynamic shared memory: a tile of keys, a tile
-// of values.
-template <int D, int kRows>
-__global__ void __launch_bounds__(kThreads, kRows > kRowsOfWarp ? 2 : (D > 64 ? 3 : 4))
-    attention_tensor_kernel(const __grid_constant__ Attention a) {
-  constexpr bool kShareKeys = kRows == kRowsOfWarp;  // the warps, of the same rows
+// What the loops over the keys are about.
+struct KeyLoop {
+  const KvLayer& kv;
+  const int32_t* pages;
+  int kv_head;
+  KeyRange range;
+  int first_key;    // of this warp, in a tile
+  int seen_by_all;  // keys that every row sees
+  float scale;
+  Bf16* keys;  // the tiles in shared memory
+  Bf16* values;
+
+  __device__ void weigh(int first, RowState& rows, auto& scores, auto& sums) const {
+    weigh_keys(
+        scale, first + first_key + static_cast<int>(threadIdx.x) % 4 * 2,
+        first + kKeyTile > seen_by_all, rows, scores, sums);
+  }
+};
+
+// A cache of bf16. kShareKeys: the warps, of the same rows.
+template <int D, bool kShareKeys>
+__device__ void attend_numbers(
+    const KeyLoop& at, const uint32_t (&q)[D / 16][4], RowState& rows, float (&sums)[D / 8][4]) {
   constexpr int kTiles = kKeyTile / 8 / (kShareKeys ? kWarps : 1);
   using Offsets = int64_t[2][kKeyTile];
   Offsets& offsets = shared<Offsets, struct TileOffsets>();
-  Bf16* const keys = dynamic_shared<Bf16>();
-  Bf16* const values = keys + kKeyTile * D;
   const int thread = static_cast<int>(threadIdx.x);
-  const int warp = thread / 32;
-  const int heads = static_cast<int>(a.q.cols) / D / a.kv.kv_heads;
-  const int kv_head = static_cast<int>(blockIdx.y);
-  // The last tiles of a prompt see most keys: they go first.
-  const RowTile tile = find_tile<kRows>(a, heads, static_cast<int>(gridDim.x - 1 - blockIdx.x));
-  if (tile.first >= tile.rows) return;
-  const int last_row = at_most(tile.rows, tile.first + kRows) - 1;
-  const int context = a.batch.positions[tile.token + last_row / heads] + 1;
-  const int seen_by_all = a.batch.positions[tile.token + tile.first / heads] + 1;
-  const int used = splits_in_use(context, a.splits);
-  const int split = static_cast<int>(blockIdx.z);
-  if (split >= used) return;
-  const KeyRange range = keys_of_split(context, a.splits, split);
-  const int32_t* pages = a.batch.page_table + tile.sequence * a.batch.max_pages;
-  const int64_t block = static_cast<int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
-  const RowOutput out{a, tile, heads, kv_head, block, used};
-
-  uint32_t q[D / 16][4];
-  RowState rows;
-  load_queries<D>(out, kShareKeys ? 0 : warp * kRowsOfWarp, q, rows);
-  float sums[D / 8][4] = {};
-  const int first_key = kShareKeys ? warp * (kKeyTile / kWarps) : 0;  // of this warp, in a tile
+  const Bf16* const cached_keys = static_cast<const Bf16*>(at.kv.keys);
+  const Bf16* const cached_values = static_cast<const Bf16*>(at.kv.values);
+  const KeyRange range = at.range;
   const auto find_keys = [&](int from, int buffer) {
     if (thread >= kKeyTile || from + thread >= range.end) return;
-    offsets[buffer][thread] = cache_offset(a.kv, pages, kv_head, from + thread);
+    offsets[buffer][thread] = cache_row(at.kv, at.pages, at.kv_head, from + thread) * D;
   };
   find_keys(range.begin, 0);
   __syncthreads();
-  copy_tile<D>(static_cast<const Bf16*>(a.kv.keys), offsets[0], range.end - range.begin, keys);
+  copy_tile<D>(cached_keys, offsets[0], range.end - range.begin, at.keys);
   int turn = 0;
   for (int first = range.begin; first < range.end; first += kKeyTile, turn ^= 1) {
     wait_for_copies<0>();
     __syncthreads();
-    copy_tile<D>(static_cast<const Bf16*>(a.kv.values), offsets[turn], range.end - first, values);
+    copy_tile<D>(cached_values, offsets[turn], range.end - first, at.values);
     find_keys(first + kKeyTile, turn ^ 1);
     float scores[kTiles][4];
-    score_keys<D, kTiles>(q, keys, first_key, scores);
+    score_keys<D, kTiles>(q, at.keys, at.first_key, scores);
     // Both bring the next keys on their way. Decode waits for memory all the time, so it does that
     // before it waits for the values, at the price of a barrier.
     const auto copy_next_keys = [&] {
       if (first + kKeyTile >= range.end) return commit_copies();
-      copy_tile<D>(
-          static_cast<const Bf16*>(a.kv.keys), offsets[turn ^ 1], range.end - first - kKeyTile,
-          keys);
+      copy_tile<D>(cached_keys, offsets[turn ^ 1], range.end - first - kKeyTile, at.keys);
     };
     if constexpr (kShareKeys) {
       __syncthreads();
@@ -367,10 +411,98 @@ __global__ void __launch_bounds__(kThreads, kRows > kRowsOfWarp ? 2 : (D > 64 ? 
       __syncthreads();
       copy_next_keys();
     }
-    weigh_keys(
-        a.scale * kLog2E, first + first_key + thread % 4 * 2, first + kKeyTile > seen_by_all, rows,
-        scores, sums);
-    add_values<D, kTiles>(scores, values, first_key, sums);
+    at.weigh(first, rows, scores, sums);
+    add_values<D, kTiles>(scores, at.values, at.first_key, sums);
+  }
+}
+
+// A cache of e4m3. Keys and values of the next tile are on their way while this one is worked on.
+template <int D, bool kShareKeys>
+__device__ void attend_codes(
+    const KeyLoop& at, const uint32_t (&q)[D / 16][4], RowState& rows, float (&sums)[D / 8][4]) {
+  constexpr int kTiles = kKeyTile / 8 / (kShareKeys ? kWarps : 1);
+  struct Found {
+    int64_t offsets[kKeyTile];
+    float key_scales[kKeyTile];
+    float value_scales[kKeyTile];
+  };
+  using FoundKeys = Found[2];
+  FoundKeys& found = shared<FoundKeys, struct TileCodes>();
+  const int thread = static_cast<int>(threadIdx.x);
+  const KeyRange range = at.range;
+  const auto find_keys = [&](int from, Found& to) {
+    if (thread >= kKeyTile) return;
+    const bool there = from + thread < range.end;
+    const int64_t row = there ? cache_row(at.kv, at.pages, at.kv_head, from + thread) : 0;
+    to.offsets[thread] = row * D;
+    to.key_scales[thread] = there ? widen_e8m0(at.kv.key_scales[row]) : 0.f;
+    to.value_scales[thread] = there ? widen_e8m0(at.kv.value_scales[row]) : 0.f;
+  };
+  CodesOnTheWay<D> keys;
+  CodesOnTheWay<D> values;
+  const auto read = [&](int from, const Found& tile) {
+    keys.read(at.kv.keys, tile.offsets, range.end - from);
+    values.read(at.kv.values, tile.offsets, range.end - from);
+  };
+  find_keys(range.begin, found[0]);
+  __syncthreads();
+  read(range.begin, found[0]);
+  int turn = 0;
+  for (int first = range.begin; first < range.end; first += kKeyTile, turn ^= 1) {
+    keys.write(at.keys);
+    values.write(at.values);
+    find_keys(first + kKeyTile, found[turn ^ 1]);
+    __syncthreads();
+    if (first + kKeyTile < range.end) read(first + kKeyTile, found[turn ^ 1]);
+    float scores[kTiles][4];
+    score_keys<D, kTiles>(q, at.keys, at.first_key, scores);
+    scale_columns(found[turn].key_scales + at.first_key, scores);
+    at.weigh(first, rows, scores, sums);
+    scale_columns(found[turn].value_scales + at.first_key, scores);
+    add_values<D, kTiles>(scores, at.values, at.first_key, sums);
+    __syncthreads();
+  }
+}
+
+// Blocks (tile of kRows query rows, kv head, split). C: the cache's elements. Dynamic shared
+// memory: a tile of keys, a tile of values.
+template <int D, int kRows, typename C>
+__global__ void __launch_bounds__(kThreads, kRows > kRowsOfWarp ? 2 : (D > 64 ? 3 : 4))
+    attention_tensor_kernel(const __grid_constant__ Attention a) {
+  constexpr bool kShareKeys = kRows == kRowsOfWarp;  // the warps, of the same rows
+  Bf16* const keys = dynamic_shared<Bf16>();
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int heads = static_cast<int>(a.q.cols) / D / a.kv.kv_heads;
+  const int kv_head = static_cast<int>(blockIdx.y);
+  // The last tiles of a prompt see most keys: they go first.
+  const RowTile tile = find_tile<kRows>(a, heads, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  if (tile.first >= tile.rows) return;
+  const int last_row = at_most(tile.rows, tile.first + kRows) - 1;
+  const int context = a.batch.positions[tile.token + last_row / heads] + 1;
+  const int used = splits_in_use(context, a.splits);
+  const int split = static_cast<int>(blockIdx.z);
+  if (split >= used) return;
+  const int64_t block = static_cast<int64_t>(blockIdx.x) * gridDim.y + blockIdx.y;
+  const RowOutput out{a, tile, heads, kv_head, block, used};
+
+  uint32_t q[D / 16][4];
+  RowState rows;
+  load_queries<D>(out, kShareKeys ? 0 : warp * kRowsOfWarp, q, rows);
+  float sums[D / 8][4] = {};
+  const KeyLoop loop{
+      .kv = a.kv,
+      .pages = a.batch.page_table + tile.sequence * a.batch.max_pages,
+      .kv_head = kv_head,
+      .range = keys_of_split(context, a.splits, split),
+      .first_key = kShareKeys ? warp * (kKeyTile / kWarps) : 0,
+      .seen_by_all = a.batch.positions[tile.token + tile.first / heads] + 1,
+      .scale = a.scale * kLog2E,
+      .keys = keys,
+      .values = keys + kKeyTile * D};
+  if constexpr (sizeof(C) == 1) {
+    attend_codes<D, kShareKeys>(loop, q, rows, sums);
+  } else {
+    attend_numbers<D, kShareKeys>(loop, q, rows, sums);
   }
 
 #pragma unroll
@@ -389,11 +521,11 @@ __global__ void __launch_bounds__(kThreads, kRows > kRowsOfWarp ? 2 : (D > 64 ? 
   }
 }
 
-template <int D, int kRows>
+template <int D, int kRows, typename C>
 void launch_tiles(const Attention& a, cudaStream_t stream) {
   const AttentionGrid grid = tensor_attention_grid<kRows>(a);
   launch(
-      attention_tensor_kernel<D, kRows>,
+      attention_tensor_kernel<D, kRows, C>,
       {.blocks = dim3(
            static_cast<unsigned>(grid.tiles), static_cast<unsigned>(grid.heads),
            static_cast<unsigned>(a.splits)),
@@ -425,8 +557,13 @@ AttentionGrid tensor_attention_grid(const Attention& a) {
 
 template <int kRows>
 void launch_tensor_attention(const Attention& a, cudaStream_t stream) {
-  if (a.kv.head_dim == 64) return launch_tiles<64, kRows>(a, stream);
-  launch_tiles<128, kRows>(a, stream);
+  const bool wide = a.kv.head_dim == 128;
+  if (a.kv.dtype == DType::kF8E4m3) {
+    return wide ? launch_tiles<128, kRows, E4m3>(a, stream)
+                : launch_tiles<64, kRows, E4m3>(a, stream);
+  }
+  return wide ? launch_tiles<128, kRows, Bf16>(a, stream)
+              : launch_tiles<64, kRows, Bf16>(a, stream);
 }
 
 template AttentionGrid tensor_attention_grid<16>(const Attention& a);

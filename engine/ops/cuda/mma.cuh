@@ -30,6 +30,19 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   return pair;
 }
 
+// Four e4m3 codes, the first in the lowest byte, to two words of bf16; exact. Moved to the place of
+// bf16's bits, a code is too small by 2^120, subnormal ones included. A NaN code gives 480.
+__device__ inline void widen_codes(uint32_t codes, uint32_t (&pairs)[2]) {
+  const uint32_t bytes[2] = {__byte_perm(codes, 0, 0x1404), __byte_perm(codes, 0, 0x3424)};
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t small = ((bytes[i] >> 4) & 0x07f007f0u) | (bytes[i] & 0x80008000u);
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;"
+        : "=r"(pairs[i])
+        : "r"(small), "r"(0x7b807b80u), "r"(0x80008000u));  // times 2^120 minus zero
+  }
+}
+
 // Four matrices [8, 8] of two-byte elements in shared memory. Lane i brings the address of row
 // i % 8 of matrix i / 8, a multiple of 16. Of each matrix a lane gets the elements (g, i) and
 // (g, i + 1) in one word.

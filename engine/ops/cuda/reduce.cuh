@@ -1,5 +1,5 @@
-// Sums over the threads of a warp or a block. The order of additions depends on the number of
-// threads alone.
+// Sums over the threads of a warp or a block, and maxima. The order of additions depends on the
+// number of threads alone.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,6 +13,14 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 // For every lane. REQUIRES: all 32 lanes call it.
 __device__ inline float warp_sum(float value) {
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
+  return value;
+}
+
+// The same; NaN is passed over.
+__device__ inline float warp_max(float value) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
+  }
   return value;
 }
 

@@ -47,12 +47,6 @@ __device__ inline bool is_finite(float x) {
 }
 
 // For every lane.
-__device__ inline float warp_max(float value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, lanes));
-  }
-  return value;
-}
 __device__ inline uint64_t warp_sum(uint64_t value) {
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
   return value;

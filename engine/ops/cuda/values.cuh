@@ -7,6 +7,7 @@
 namespace engram::engine::cuda {
 
 using memory::Bf16;
+using memory::E4m3;
 using memory::F16;
 using memory::View;
 
@@ -15,6 +16,7 @@ using memory::cuda::narrow;
 using memory::cuda::Pack;
 using memory::cuda::store_pack;
 using memory::cuda::widen;
+using memory::cuda::widen_e8m0;
 
 // Calls f(Type<T>{}) with the C++ type of a weight dtype.
 template <typename F>
@@ -23,6 +25,23 @@ void with_weight_type(memory::DType dtype, F&& f) {
   if (dtype == memory::DType::kF16) return f(memory::Type<F16>{});
   ENGRAM_CHECK(dtype == memory::DType::kF32);
   f(memory::Type<float>{});
+}
+
+// Calls f(Type<T>{}, Type<C>{}) with the C++ types of activations and of the cache under them.
+template <typename F>
+void with_cache_types(memory::DType act, memory::DType cache, F&& f) {
+  memory::with_activation_type(act, [&]<typename T>(memory::Type<T> t) {
+    if (cache == memory::DType::kF8E4m3) {
+      f(t, memory::Type<E4m3>{});
+    } else if (cache == act) {
+      f(t, t);
+    } else if constexpr (sizeof(T) == sizeof(float)) {
+      ENGRAM_CHECK(cache == memory::DType::kBf16);
+      f(t, memory::Type<Bf16>{});
+    } else {
+      ENGRAM_CHECK(false);
+    }
+  });
 }
 
 }  // namespace engram::engine::cuda

@@ -1,4 +1,5 @@
 // Paged causal attention: against float64, and bit for bit against itself in other company.
+#include <array>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -10,24 +11,42 @@ namespace {
 
 constexpr uint64_t kSeed = 271828;
 
+// Dtypes of activations and of the cache.
+struct Types {
+  DType act;
+  DType cache;
+};
+constexpr Types kF32{DType::kF32, DType::kF32};
+constexpr Types kBf16{DType::kBf16, DType::kBf16};
+constexpr Types kF32Bf16{DType::kF32, DType::kBf16};
+constexpr Types kF32Fp8{DType::kF32, DType::kF8E4m3};
+constexpr Types kBf16Fp8{DType::kBf16, DType::kF8E4m3};
+constexpr Types kAllTypes[] = {kF32, kBf16, kF32Bf16, kF32Fp8, kBf16Fp8};
+
 struct Heads {
   int64_t q;
   int64_t kv;
   int64_t width;
 };
 
-// Queries, keys and values of one whole sequence.
+// Queries, keys and values of one whole sequence; the last two as the cache has them.
 struct Sequence {
   Rows q;
   Rows k;
   Rows v;
 };
 
-Sequence random_sequence(std::mt19937_64& random, DType dtype, const Heads& heads, int64_t length) {
-  return {
-      random_rows(random, dtype, length, heads.q * heads.width, 1.5),
-      random_rows(random, dtype, length, heads.kv * heads.width, 1.0),
-      random_rows(random, dtype, length, heads.kv * heads.width, 1.0)};
+Sequence random_sequence(
+    std::mt19937_64& random, const Types& types, const Heads& heads, int64_t length) {
+  const auto cached = [&] {
+    const Rows x = random_rows(random, types.act, length, heads.kv * heads.width, 1.0);
+    return as_cached(x, types.cache, heads.width);
+  };
+  Sequence s;
+  s.q = random_rows(random, types.act, length, heads.q * heads.width, 1.5);
+  s.k = cached();
+  s.v = cached();
+  return s;
 }
 
 // A part of a sequence in a step.
@@ -41,7 +60,7 @@ struct Piece {
 // holds NaN: whoever reads a slot that is not his sees it. Returns the outputs of each piece.
 std::vector<std::vector<uint8_t>> run_bytes(
     const Backend& backend,
-    DType dtype,
+    const Types& types,
     const Heads& heads,
     int page_tokens,
     const std::vector<Piece>& pieces,
@@ -82,16 +101,14 @@ std::vector<std::vector<uint8_t>> run_bytes(
     }
   }
   // The queries are a column range, as in a fused qkv.
-  const View wide = rig.filled(dtype, tokens, q.cols + 24, 5.0);
+  const View wide = rig.filled(types.act, tokens, q.cols + 24, 5.0);
   Rows padded(tokens, q.cols + 24);
   for (int64_t t = 0; t < tokens; ++t) {
     for (int64_t c = 0; c < q.cols; ++c) padded.at(t, c) = q.at(t, c);
   }
-  const View in = rig.put(padded, dtype).col_range(0, q.cols);
+  const View in = rig.put(padded, types.act).col_range(0, q.cols);
   const View out = wide.col_range(24, q.cols);
-  const engine::KvLayer kv{
-      rig.put(keys, dtype).data, rig.put(vals, dtype).data, dtype, page_tokens, int(heads.kv),
-      int(heads.width)};
+  const engine::KvLayer kv = rig.put_cache(keys, vals, types.cache, page_tokens, heads.kv);
   rig.ops().attention(rig.stream(), rig.put(batch), in, kv, scale, out);
   std::vector<std::vector<uint8_t>> result;
   token = 0;
@@ -105,23 +122,23 @@ std::vector<std::vector<uint8_t>> run_bytes(
 
 void check_against_reference(
     const Backend& backend,
-    DType dtype,
+    const Types& types,
     const Heads& heads,
     int page_tokens,
     const std::vector<Piece>& pieces) {
   CAPTURE(
-      backend.name, backend.threads, backend.simd, memory::dtype_name(dtype), heads.q, heads.kv,
-      heads.width, page_tokens);
+      backend.name, backend.threads, backend.simd, memory::dtype_name(types.act),
+      memory::dtype_name(types.cache), heads.q, heads.kv, heads.width, page_tokens);
   const float scale = 1.f / std::sqrt(static_cast<float>(heads.width));
   std::vector<Rows> values;
-  run_bytes(backend, dtype, heads, page_tokens, pieces, &values, scale);
+  run_bytes(backend, types, heads, page_tokens, pieces, &values, scale);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const Piece& p = pieces[i];
     CAPTURE(i, p.first, p.count);
     const Rows expected = reference::attention(
         p.sequence->q.row_range(p.first, p.count), p.sequence->k, p.sequence->v, p.first, heads.kv,
         heads.width, scale);
-    const double limit = dtype == DType::kF32 ? 1e-11 : 1.6e-5;
+    const double limit = types.act == DType::kF32 ? 1e-11 : 1.6e-5;
     CHECK(reference::nmse(values[i], expected) < limit);
   }
 }
@@ -130,14 +147,14 @@ TEST_CASE("attention matches the float64 reference", "[ops]") {
   std::mt19937_64 random(kSeed);
   constexpr Heads kHeads[] = {{14, 2, 64}, {4, 4, 128}, {6, 1, 20}, {1, 1, 2}, {3, 1, 512}};
   for (const Backend& backend : backends()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const Types& types : kAllTypes) {
       for (const Heads& heads : kHeads) {
-        const Sequence a = random_sequence(random, dtype, heads, 100);
-        const Sequence b = random_sequence(random, dtype, heads, 33);
-        const Sequence c = random_sequence(random, dtype, heads, 1);
-        const Sequence d = random_sequence(random, dtype, heads, 70);
+        const Sequence a = random_sequence(random, types, heads, 100);
+        const Sequence b = random_sequence(random, types, heads, 33);
+        const Sequence c = random_sequence(random, types, heads, 1);
+        const Sequence d = random_sequence(random, types, heads, 70);
         check_against_reference(
-            backend, dtype, heads, 16, {{&a, 37, 63}, {&b, 32, 1}, {&c, 0, 1}, {&d, 0, 70}});
+            backend, types, heads, 16, {{&a, 37, 63}, {&b, 32, 1}, {&c, 0, 1}, {&d, 0, 70}});
       }
     }
   }
@@ -156,12 +173,12 @@ struct Step {
 
 Step random_step(
     std::mt19937_64& random,
-    DType dtype,
+    const Types& types,
     const Heads& heads,
     const std::vector<std::pair<int64_t, int64_t>>& history_and_count) {
   Step step;
   for (const auto& [history, count] : history_and_count) {
-    step.sequences.push_back(random_sequence(random, dtype, heads, history + count));
+    step.sequences.push_back(random_sequence(random, types, heads, history + count));
   }
   for (size_t i = 0; i < history_and_count.size(); ++i) {
     const auto& [history, count] = history_and_count[i];
@@ -180,10 +197,12 @@ TEST_CASE("attention takes chunks around the edges of tiles", "[ops]") {
       {{3, 3, 64}, 16}, {{2, 1, 128}, 5}, {{4, 1, 64}, 7}, {{7, 1, 64}, 16}, {{8, 2, 128}, 64}};
   for (const Backend& backend : distinct_backends()) {
     for (const Case& c : cases) {
-      const Step step = random_step(
-          random, DType::kBf16, c.heads,
-          {{0, 1}, {70, 15}, {0, 16}, {63, 17}, {0, 63}, {1, 64}, {64, 65}, {0, 130}, {130, 1}});
-      check_against_reference(backend, DType::kBf16, c.heads, c.page_tokens, step.pieces);
+      for (const Types& types : {kBf16, kBf16Fp8}) {
+        const Step step = random_step(
+            random, types, c.heads,
+            {{0, 1}, {70, 15}, {0, 16}, {63, 17}, {0, 63}, {1, 64}, {64, 65}, {0, 130}, {130, 1}});
+        check_against_reference(backend, types, c.heads, c.page_tokens, step.pieces);
+      }
     }
   }
 }
@@ -193,8 +212,10 @@ TEST_CASE("attention takes one chunk alone", "[ops]") {
   for (const Backend& backend : distinct_backends()) {
     for (const int64_t count : {2, 16, 65}) {
       const Heads heads{4, 2, 64};
-      const Step step = random_step(random, DType::kBf16, heads, {{300, count}});
-      check_against_reference(backend, DType::kBf16, heads, 16, step.pieces);
+      for (const Types& types : {kBf16, kBf16Fp8}) {
+        const Step step = random_step(random, types, heads, {{300, count}});
+        check_against_reference(backend, types, heads, 16, step.pieces);
+      }
     }
   }
 }
@@ -203,10 +224,10 @@ TEST_CASE("attention takes one chunk alone", "[ops]") {
 TEST_CASE("attention of single tokens with long contexts", "[ops]") {
   std::mt19937_64 random(kSeed);
   for (const Backend& backend : distinct_backends()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const Types& types : kAllTypes) {
       for (const Heads& heads : {Heads{8, 1, 128}, Heads{20, 1, 64}, Heads{2, 2, 40}}) {
-        const Step step = random_step(random, dtype, heads, {{2000, 1}, {63, 1}, {64, 1}, {0, 1}});
-        check_against_reference(backend, dtype, heads, 16, step.pieces);
+        const Step step = random_step(random, types, heads, {{2000, 1}, {63, 1}, {64, 1}, {0, 1}});
+        check_against_reference(backend, types, heads, 16, step.pieces);
       }
     }
   }
@@ -217,7 +238,7 @@ TEST_CASE("attention of many sequences of mixed lengths", "[ops]") {
   std::mt19937_64 random(kSeed);
   const Heads heads{17, 17, 64};
   for (const Backend& backend : distinct_backends()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
+    for (const Types& types : {kF32, kBf16, kBf16Fp8}) {
       for (const bool decode_only : {true, false}) {
         std::vector<std::pair<int64_t, int64_t>> lengths;
         for (int64_t i = 0; i < 64; ++i) {
@@ -226,8 +247,8 @@ TEST_CASE("attention of many sequences of mixed lengths", "[ops]") {
         lengths[20].first = 259;
         lengths[21].first = 128;
         if (!decode_only) lengths[33] = {250, 2};
-        const Step step = random_step(random, dtype, heads, lengths);
-        check_against_reference(backend, dtype, heads, 16, step.pieces);
+        const Step step = random_step(random, types, heads, lengths);
+        check_against_reference(backend, types, heads, 16, step.pieces);
       }
     }
   }
@@ -255,33 +276,36 @@ TEST_CASE("attention gives a token the same bits in any company", "[ops]") {
   for (const Backend& backend : backends()) {
     if (backend.name != "cpu") continue;
     for (const Heads& heads : {Heads{14, 2, 64}, Heads{3, 3, 40}, Heads{16, 1, 128}}) {
-      const DType dtype = heads.kv == 3 || backend.threads == 1 ? DType::kF32 : DType::kBf16;
-      CAPTURE(backend.simd, memory::dtype_name(dtype), heads.q, heads.kv, heads.width);
-      constexpr int64_t kLength = 70;
-      constexpr float kScale = 0.2f;
-      const Sequence a = random_sequence(random, dtype, heads, kLength);
-      const Sequence other = random_sequence(random, dtype, heads, 50);
-      const auto run = [&](int threads, int page_tokens, const std::vector<Piece>& pieces) {
-        return run_bytes(
-            {"cpu", threads, backend.simd}, dtype, heads, page_tokens, pieces, nullptr, kScale);
-      };
-      const std::vector<uint8_t> whole = run(1, 16, {{&a, 0, kLength}}).front();
-      CHECK(run(3, 16, {{&a, 0, kLength}}).front() == whole);
-      CHECK(run(2, 5, {{&a, 0, kLength}}).front() == whole);
-      CHECK(run(2, 64, {{&other, 3, 40}, {&a, 0, kLength}, {&other, 49, 1}})[1] == whole);
-      for (const int64_t chunk : {3, 32, 50}) {
-        CAPTURE(chunk);
-        std::vector<std::vector<uint8_t>> parts;
-        for (int64_t first = 0; first < kLength; first += chunk) {
-          const int64_t count = std::min(chunk, kLength - first);
-          parts.push_back(run(2, 16, {{&other, 5, 2}, {&a, first, count}})[1]);
+      const bool wide = heads.kv == 3 || backend.threads == 1;
+      for (const Types& types : wide ? std::array{kF32, kF32Fp8} : std::array{kBf16, kBf16Fp8}) {
+        CAPTURE(backend.simd, memory::dtype_name(types.act), memory::dtype_name(types.cache));
+        CAPTURE(heads.q, heads.kv, heads.width);
+        constexpr int64_t kLength = 70;
+        constexpr float kScale = 0.2f;
+        const Sequence a = random_sequence(random, types, heads, kLength);
+        const Sequence other = random_sequence(random, types, heads, 50);
+        const auto run = [&](int threads, int page_tokens, const std::vector<Piece>& pieces) {
+          return run_bytes(
+              {"cpu", threads, backend.simd}, types, heads, page_tokens, pieces, nullptr, kScale);
+        };
+        const std::vector<uint8_t> whole = run(1, 16, {{&a, 0, kLength}}).front();
+        CHECK(run(3, 16, {{&a, 0, kLength}}).front() == whole);
+        CHECK(run(2, 5, {{&a, 0, kLength}}).front() == whole);
+        CHECK(run(2, 64, {{&other, 3, 40}, {&a, 0, kLength}, {&other, 49, 1}})[1] == whole);
+        for (const int64_t chunk : {3, 32, 50}) {
+          CAPTURE(chunk);
+          std::vector<std::vector<uint8_t>> parts;
+          for (int64_t first = 0; first < kLength; first += chunk) {
+            const int64_t count = std::min(chunk, kLength - first);
+            parts.push_back(run(2, 16, {{&other, 5, 2}, {&a, first, count}})[1]);
+          }
+          CHECK(joined(parts) == whole);
         }
-        CHECK(joined(parts) == whole);
+        // All tokens of a decode step of their own, in one step.
+        std::vector<Piece> singles;
+        for (int64_t t = 0; t < kLength; ++t) singles.push_back({&a, t, 1});
+        CHECK(joined(run(3, 16, singles)) == whole);
       }
-      // All tokens of a decode step of their own, in one step.
-      std::vector<Piece> singles;
-      for (int64_t t = 0; t < kLength; ++t) singles.push_back({&a, t, 1});
-      CHECK(joined(run(3, 16, singles)) == whole);
     }
   }
 }
@@ -290,12 +314,12 @@ TEST_CASE("attention gives the same bits again", "[ops]") {
   std::mt19937_64 random(kSeed);
   const Heads heads{4, 2, 64};
   for (const Backend& backend : distinct_backends()) {
-    for (const DType dtype : {DType::kF32, DType::kBf16}) {
-      const Step step = random_step(random, dtype, heads, {{900, 1}, {200, 20}, {0, 1}});
+    for (const Types& types : {kF32, kBf16, kBf16Fp8}) {
+      const Step step = random_step(random, types, heads, {{900, 1}, {200, 20}, {0, 1}});
       const auto run = [&] {
-        return joined(run_bytes(backend, dtype, heads, 16, step.pieces, nullptr, 0.125f));
+        return joined(run_bytes(backend, types, heads, 16, step.pieces, nullptr, 0.125f));
       };
-      CAPTURE(memory::dtype_name(dtype));
+      CAPTURE(memory::dtype_name(types.act), memory::dtype_name(types.cache));
       CHECK(run() == run());
     }
   }
@@ -304,19 +328,22 @@ TEST_CASE("attention gives the same bits again", "[ops]") {
 TEST_CASE("a token that is not a number spoils only those that see it", "[ops]") {
   std::mt19937_64 random(kSeed);
   const Heads heads{4, 2, 32};
-  const Sequence good = random_sequence(random, DType::kF32, heads, 60);
-  Sequence bad = good;
-  bad.k.at(41, 3) = std::nan("");
-  bad.v.at(41, 3) = std::nan("");
-  std::vector<Rows> a;
-  std::vector<Rows> b;
-  run_bytes({"cpu", 2}, DType::kF32, heads, 16, {{&good, 0, 60}}, &a, 0.3f);
-  run_bytes({"cpu", 2}, DType::kF32, heads, 16, {{&bad, 0, 60}}, &b, 0.3f);
-  CHECK(a[0].row_range(0, 41).values == b[0].row_range(0, 41).values);
-  for (int64_t t = 41; t < 60; ++t) {
-    CAPTURE(t);
-    CHECK(std::isnan(b[0].at(t, 0)));  // through the weights: kv head 0
-    CHECK(std::isnan(b[0].at(t, 3)));
+  for (const Types& types : {kF32, kF32Bf16, kF32Fp8}) {
+    CAPTURE(memory::dtype_name(types.cache));
+    const Sequence good = random_sequence(random, types, heads, 60);
+    Sequence bad = good;
+    bad.k.at(41, 3) = std::nan("");
+    bad.v.at(41, 3) = std::nan("");
+    std::vector<Rows> a;
+    std::vector<Rows> b;
+    run_bytes({"cpu", 2}, types, heads, 16, {{&good, 0, 60}}, &a, 0.3f);
+    run_bytes({"cpu", 2}, types, heads, 16, {{&bad, 0, 60}}, &b, 0.3f);
+    CHECK(a[0].row_range(0, 41).values == b[0].row_range(0, 41).values);
+    for (int64_t t = 41; t < 60; ++t) {
+      CAPTURE(t);
+      CHECK(std::isnan(b[0].at(t, 0)));  // through the weights: kv head 0
+      CHECK(std::isnan(b[0].at(t, 3)));
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/model/hash_families.h"
+#include "engine/model/model.h"
 #include "engine/model/ngram.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
@@ -31,27 +32,38 @@ using tests::run_all;
 using tests::run_alone;
 using tests::same_bits;
 
-struct Model {
+struct Variant {
   const char* name;
   const char* dtype;
+  const char* kv_cache_dtype = "auto";
 };
-constexpr Model kModels[] = {
-    {"tiny-engram", "float32"},
-    {"tiny-engram", "bfloat16"},
-    {"tiny-engram-bias", "float32"},
+constexpr Variant kModels[] = {
+    {"tiny-engram", "float32"},        {"tiny-engram", "bfloat16"},
+    {"tiny-engram", "float32", "fp8"}, {"tiny-engram", "bfloat16", "fp8_e4m3"},
+    {"tiny-engram-bias", "float32"},   {"tiny-dense", "float32", "bfloat16"},
     {"tiny-dense", "float32"}};
 
-EngineOptions options(const Model& model) {
+EngineOptions options(const Variant& model) {
   EngineOptions o = tests::small_engine(tests::checkpoint_directory(model.name));
   o.dtype = model.dtype;
+  o.kv_cache_dtype = model.kv_cache_dtype;
   return o;
+}
+
+int64_t page_bytes(const Variant& model, int page_tokens) {
+  using memory::DType;
+  const DType act = std::string(model.dtype) == "bfloat16" ? DType::kBf16 : DType::kF32;
+  const std::string cache = model.kv_cache_dtype;
+  const DType kv = cache == "auto" ? act : cache == "bfloat16" ? DType::kBf16 : DType::kF8E4m3;
+  const ModelConfig config = load_config(tests::checkpoint_directory(model.name)).value();
+  return kv_shape(config, page_tokens, act, kv).page_bytes();
 }
 
 }  // namespace
 
 TEST_CASE("invariant: one token at a time, any chunk, and the whole are the same", "[invariant]") {
-  for (const Model& model : kModels) {
-    CAPTURE(model.name, model.dtype);
+  for (const Variant& model : kModels) {
+    CAPTURE(model.name, model.dtype, model.kv_cache_dtype);
     const std::vector<Request> requests = mixed_requests(1, 6);
     EngineOptions o = options(model);
     o.max_num_seqs = 1;
@@ -77,8 +89,8 @@ TEST_CASE("invariant: the page size changes nothing", "[invariant]") {
 }
 
 TEST_CASE("invariant: a prefix hit changes nothing", "[invariant]") {
-  for (const Model& model : kModels) {
-    CAPTURE(model.name, model.dtype);
+  for (const Variant& model : kModels) {
+    CAPTURE(model.name, model.dtype, model.kv_cache_dtype);
     std::mt19937_64 random(3);
     const std::vector<int32_t> prefix = random_ids(random, 70);
     std::vector<Request> requests;
@@ -114,8 +126,8 @@ TEST_CASE("invariant: a prefix hit changes nothing", "[invariant]") {
 }
 
 TEST_CASE("invariant: the company in a batch changes no token", "[invariant]") {
-  for (const Model& model : kModels) {
-    CAPTURE(model.name, model.dtype);
+  for (const Variant& model : kModels) {
+    CAPTURE(model.name, model.dtype, model.kv_cache_dtype);
     const std::vector<Request> requests = mixed_requests(4, 12);
     EngineOptions o = options(model);
     const std::vector<RequestResult> alone = run_alone(o, requests);
@@ -126,16 +138,15 @@ TEST_CASE("invariant: the company in a batch changes no token", "[invariant]") {
 }
 
 TEST_CASE("invariant: preemption changes nothing", "[invariant]") {
-  for (const Model& model : kModels) {
-    CAPTURE(model.name, model.dtype);
+  for (const Variant& model : kModels) {
+    CAPTURE(model.name, model.dtype, model.kv_cache_dtype);
     std::vector<Request> requests = mixed_requests(5, 10);
     for (Request& r : requests) r.sampling.max_tokens = 50;
     EngineOptions o = options(model);
     const std::vector<RequestResult> expected = run_alone(o, requests);
     // Pages for about two of the longest.
     o.block_size = 4;
-    const int64_t page_bytes = model.dtype == std::string("bfloat16") ? 4096 : 8192;
-    o.kv_cache_bytes = 80 * page_bytes;
+    o.kv_cache_bytes = 80 * page_bytes(model, o.block_size);
     const std::unique_ptr<Engine> engine = tests::start_engine(o);
     check_same(run_all(*engine, requests), expected);
     CHECK(engine->stats().preemptions > 0);

@@ -70,6 +70,14 @@ inline uint32_t pack_bf16(float low, float high) {
          static_cast<uint32_t>(narrow<Bf16>(high).bits) << 16;
 }
 
+inline void widen_codes(uint32_t codes, uint32_t (&pairs)[2]) {
+  const auto widened = [&](int i) {
+    const uint8_t code = static_cast<uint8_t>(codes >> (8 * i));
+    return (code & 0x7f) == 0x7f ? 480.f : memory::e4m3_to_float(code);
+  };
+  for (int i = 0; i < 2; ++i) pairs[i] = pack_bf16(widened(2 * i), widened(2 * i + 1));
+}
+
 inline void load_matrices(
     const void* row,
     uint32_t (&words)[4],
