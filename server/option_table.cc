@@ -237,6 +237,11 @@ void add_model_flags(Table& table, Options* o) {
       "Where sampling defaults come from: auto (generation_config.json of the model), a directory "
       "with that file, or vllm (none)");
   table.choice("device", &o->engine.device, {"auto", "cpu", "cuda"}, "Where the model runs");
+  table
+      .on_off(
+          "cuda-graphs", &o->engine.cuda_graphs,
+          "Record decode steps once per batch size and replay them (cuda)")
+      .off_aliases = {"--enforce-eager"};
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
       "Activations; auto is float32 on the CPU");

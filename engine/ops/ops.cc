@@ -53,11 +53,13 @@ Ops::Ops() {
   for (size_t i = 0; i < stats_.size(); ++i) stats_[i].name = kNames[i];
 }
 
-void Ops::account(Op op, int64_t bytes, int64_t flops) {
+bool Ops::account(Op op, int64_t bytes, int64_t flops) {
+  if (calls_ == OpCalls::kOnlyEnqueued) return true;
   OpStats& s = stats_[static_cast<size_t>(op)];
   ++s.calls;
   s.bytes += bytes;
   s.flops += flops;
+  return calls_ != OpCalls::kOnlyCounted;
 }
 
 void Ops::load_rows(const Matrix& matrix, int64_t first, View source) {
@@ -73,8 +75,9 @@ void Ops::embed(Stream& stream, const Matrix& table, const Batch& batch, View ou
   ENGRAM_CHECK(out.cols == table.cols);
   ENGRAM_CHECK(is_act(out.dtype));
   if (out.rows == 0) return;
-  account(Op::kEmbed, out.rows * out.cols * dtype_bytes(table.dtype) + view_bytes(out), 0);
-  do_embed(stream, table, batch, out);
+  const bool enqueues =
+      account(Op::kEmbed, out.rows * out.cols * dtype_bytes(table.dtype) + view_bytes(out), 0);
+  if (enqueues) do_embed(stream, table, batch, out);
 }
 
 void Ops::linear(Stream& stream, View x, const Matrix& w, View bias, View y) {
@@ -90,10 +93,10 @@ void Ops::linear(Stream& stream, View x, const Matrix& w, View bias, View y) {
     ENGRAM_CHECK(bias.dtype == DType::kF32);
   }
   if (x.rows == 0) return;
-  account(
+  const bool enqueues = account(
       Op::kLinear, matrix_source_bytes(w) + view_bytes(x) + view_bytes(y),
       2 * x.rows * w.rows * w.cols);
-  do_linear(stream, x, w, bias, y);
+  if (enqueues) do_linear(stream, x, w, bias, y);
 }
 
 void Ops::rms_norm(Stream& stream, View x, View weight, float eps, View y) {
@@ -101,8 +104,8 @@ void Ops::rms_norm(Stream& stream, View x, View weight, float eps, View y) {
   check_norm_weight(weight, x.cols);
   ENGRAM_CHECK(is_act(x.dtype));
   if (x.rows == 0) return;
-  account(Op::kRmsNorm, view_bytes(x) + view_bytes(y), 4 * x.rows * x.cols);
-  do_rms_norm(stream, x, weight, eps, y);
+  const bool enqueues = account(Op::kRmsNorm, view_bytes(x) + view_bytes(y), 4 * x.rows * x.cols);
+  if (enqueues) do_rms_norm(stream, x, weight, eps, y);
 }
 
 void Ops::add_rms_norm(Stream& stream, View h, View x, View weight, float eps, View y) {
@@ -112,16 +115,16 @@ void Ops::add_rms_norm(Stream& stream, View h, View x, View weight, float eps, V
   ENGRAM_CHECK(is_act(h.dtype));
   ENGRAM_CHECK(h.data != y.data);
   if (h.rows == 0) return;
-  account(Op::kAddRmsNorm, 4 * view_bytes(h), 5 * h.rows * h.cols);
-  do_add_rms_norm(stream, h, x, weight, eps, y);
+  const bool enqueues = account(Op::kAddRmsNorm, 4 * view_bytes(h), 5 * h.rows * h.cols);
+  if (enqueues) do_add_rms_norm(stream, h, x, weight, eps, y);
 }
 
 void Ops::add(Stream& stream, View h, View x) {
   check_same_shape(h, x);
   ENGRAM_CHECK(is_act(h.dtype));
   if (h.rows == 0) return;
-  account(Op::kAdd, 3 * view_bytes(h), h.rows * h.cols);
-  do_add(stream, h, x);
+  const bool enqueues = account(Op::kAdd, 3 * view_bytes(h), h.rows * h.cols);
+  if (enqueues) do_add(stream, h, x);
 }
 
 void Ops::rope_angles(
@@ -131,8 +134,8 @@ void Ops::rope_angles(
   ENGRAM_CHECK(angles.rows == batch.tokens);
   ENGRAM_CHECK(angles.cols == 2 * frequencies.cols);
   if (angles.rows == 0) return;
-  account(Op::kRopeAngles, view_bytes(angles), angles.rows * angles.cols);
-  do_rope_angles(stream, batch, frequencies, scale, angles);
+  const bool enqueues = account(Op::kRopeAngles, view_bytes(angles), angles.rows * angles.cols);
+  if (enqueues) do_rope_angles(stream, batch, frequencies, scale, angles);
 }
 
 void Ops::rope_append(
@@ -160,8 +163,8 @@ void Ops::rope_append(
   const int64_t written = qkv.rows * 2 * kv.kv_heads;  // heads, to the cache
   const int64_t bytes = 2 * view_bytes(qkv) + written * (kv_head_bytes(kv.dtype, kv.head_dim) -
                                                          kv_head_bytes(qkv.dtype, kv.head_dim));
-  account(Op::kRopeAppend, bytes, 6 * qkv.rows * qkv.cols);
-  do_rope_append(stream, batch, qkv, q_norm, k_norm, eps, angles, kv);
+  const bool enqueues = account(Op::kRopeAppend, bytes, 6 * qkv.rows * qkv.cols);
+  if (enqueues) do_rope_append(stream, batch, qkv, q_norm, k_norm, eps, angles, kv);
 }
 
 void Ops::attention(
@@ -177,9 +180,9 @@ void Ops::attention(
   if (q.rows == 0) return;
   const int64_t cache_bytes =
       2 * batch.context_tokens * kv.kv_heads * kv_head_bytes(kv.dtype, kv.head_dim);
-  account(
+  const bool enqueues = account(
       Op::kAttention, view_bytes(q) + view_bytes(out) + cache_bytes, 4 * batch.attended * q.cols);
-  do_attention(stream, batch, q, kv, scale, out);
+  if (enqueues) do_attention(stream, batch, q, kv, scale, out);
 }
 
 void Ops::silu_mul(Stream& stream, View gate_up, View y) {
@@ -188,16 +191,17 @@ void Ops::silu_mul(Stream& stream, View gate_up, View y) {
   ENGRAM_CHECK(gate_up.dtype == y.dtype);
   ENGRAM_CHECK(is_act(y.dtype));
   if (y.rows == 0) return;
-  account(Op::kSiluMul, view_bytes(gate_up) + view_bytes(y), 6 * y.rows * y.cols);
-  do_silu_mul(stream, gate_up, y);
+  const bool enqueues =
+      account(Op::kSiluMul, view_bytes(gate_up) + view_bytes(y), 6 * y.rows * y.cols);
+  if (enqueues) do_silu_mul(stream, gate_up, y);
 }
 
 void Ops::gather_rows(Stream& stream, View x, const int32_t* rows, View out) {
   ENGRAM_CHECK(x.cols == out.cols);
   ENGRAM_CHECK(x.dtype == out.dtype);
   if (out.rows == 0) return;
-  account(Op::kGatherRows, 2 * view_bytes(out), 0);
-  do_gather_rows(stream, x, rows, out);
+  const bool enqueues = account(Op::kGatherRows, 2 * view_bytes(out), 0);
+  if (enqueues) do_gather_rows(stream, x, rows, out);
 }
 
 void Ops::engram_gate(
@@ -226,11 +230,11 @@ void Ops::engram_gate(
     ENGRAM_CHECK(norm.dtype == DType::kF32);
   }
   if (key.rows == 0) return;
-  account(
+  const bool enqueues = account(
       Op::kEngramGate,
       3 * view_bytes(key) + view_bytes(value) + view_bytes(gates) + 2 * view_bytes(pending),
       9 * key.rows * key.cols);
-  do_engram_gate(stream, key, value, h, pending, key_norm, query_norm, eps, gates, u);
+  if (enqueues) do_engram_gate(stream, key, value, h, pending, key_norm, query_norm, eps, gates, u);
 }
 
 void Ops::short_conv(
@@ -254,8 +258,9 @@ void Ops::short_conv(
   ENGRAM_CHECK(conv.dtype == DType::kF32);
   ENGRAM_CHECK(dilation >= 1);
   if (u.rows == 0) return;
-  account(Op::kShortConv, (3 + conv.cols) * view_bytes(u), (8 + 2 * conv.cols) * u.rows * u.cols);
-  do_short_conv(stream, batch, u, norm, eps, conv, dilation, layer, h);
+  const bool enqueues = account(
+      Op::kShortConv, (3 + conv.cols) * view_bytes(u), (8 + 2 * conv.cols) * u.rows * u.cols);
+  if (enqueues) do_short_conv(stream, batch, u, norm, eps, conv, dilation, layer, h);
 }
 
 void Ops::sample(
@@ -264,8 +269,8 @@ void Ops::sample(
   ENGRAM_CHECK(logits.rows == static_cast<int64_t>(rows.size()));
   ENGRAM_CHECK(rows.size() == results.size());
   if (rows.empty()) return;
-  account(Op::kSample, view_bytes(logits), 0);
-  do_sample(stream, logits, rows, results);
+  const bool enqueues = account(Op::kSample, view_bytes(logits), 0);
+  if (enqueues) do_sample(stream, logits, rows, results);
 }
 
 }  // namespace engram::engine

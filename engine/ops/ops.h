@@ -161,6 +161,10 @@ enum class Op : uint8_t {
   kCount,
 };
 
+// What becomes of a call. The work of a step that was recorded is enqueued once, to be recorded,
+// and counted with every replay, with the numbers of the step then run.
+enum class OpCalls : uint8_t { kEnqueuedAndCounted, kOnlyEnqueued, kOnlyCounted };
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -256,6 +260,8 @@ class Ops {
       std::span<const SampleRow> rows,
       std::span<SampleResult> results);
 
+  // Of the calls from now on.
+  void set_calls(OpCalls calls) { calls_ = calls; }
   // Since the start, by op. Engine thread.
   const std::array<OpStats, static_cast<size_t>(Op::kCount)>& stats() const { return stats_; }
 
@@ -308,8 +314,10 @@ class Ops {
   virtual void do_sample(
       Stream&, View logits, std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
 
-  void account(Op op, int64_t bytes, int64_t flops);
+  // Whether the call is to be enqueued.
+  [[nodiscard]] bool account(Op op, int64_t bytes, int64_t flops);
 
+  OpCalls calls_ = OpCalls::kEnqueuedAndCounted;
   std::array<OpStats, static_cast<size_t>(Op::kCount)> stats_;
 };
 

@@ -228,7 +228,10 @@ Status allocate(EngineParts& parts, DType act) {
   info.max_model_len = plan.max_model_len;
   info.kv_pages = plan.pages;
   parts.compute = parts.backend.device->make_stream("compute");
-  Result<memory::KvCache> cache = memory::KvCache::make(*parts.backend.device, shape, plan.pages);
+  const bool graphs = o.cuda_graphs && parts.backend.device->records();
+  // Recorded steps have a page more, for the rows that fill a batch up.
+  Result<memory::KvCache> cache =
+      memory::KvCache::make(*parts.backend.device, shape, plan.pages + (graphs ? 1 : 0));
   if (!cache.ok()) return cache.status();
   parts.cache = std::move(cache).value();
   parts.pool = std::make_unique<memory::PagePool>(plan.pages, o.block_size);
@@ -269,7 +272,9 @@ Status allocate(EngineParts& parts, DType act) {
       format_bytes(plan.pages * shape.page_bytes()), memory::dtype_name(shape.kv_dtype), plan.pages,
       o.block_size, plan.explanation, info.max_model_len,
       static_cast<double>(tokens) / static_cast<double>(info.max_model_len));
-  return {};
+  if (!graphs) return {};
+  return parts.runner->record_decodes(
+      parts.prefetch->standing_rows(), static_cast<int32_t>(tokens), parts.prefetch->has_tickets());
 }
 
 std::string table_placement(const memory::TableSet& tables) {

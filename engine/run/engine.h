@@ -162,6 +162,7 @@ struct EngineStats {
   int64_t decode_tokens = 0;
   int64_t prefill_steps = 0;
   int64_t decode_steps = 0;
+  int64_t graph_steps = 0;  // of those: replays of a CUDA graph
   int64_t prefill_step_ns = 0;
   int64_t decode_step_ns = 0;
   struct Op {
@@ -259,6 +260,8 @@ struct EngineOptions {
   int64_t kv_cache_bytes = 0;       // 0: a share of the available memory, printed
   int block_size = 16;              // tokens per page
   bool enable_prefix_caching = true;
+  // Decode steps are recorded once per batch size and replayed (cuda).
+  bool cuda_graphs = true;
   uint64_t seed = 0;  // base of the seeds of requests without one
   // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the
   // one there; vllm: none (the name is vLLM's). End-of-sequence ids are read in any case.

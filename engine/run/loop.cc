@@ -524,6 +524,7 @@ void EngineLoop::publish_stats() {
   stats.steps = scheduled.steps;
   stats.preemptions = scheduled.preemptions;
   stats.prefix_queries_tokens = scheduled.prefix_queries_tokens;
+  stats.graph_steps = parts_->runner->replays();
   stats.kv_pages_total = parts_->pool->pages();
   stats.kv_pages_free = parts_->pool->free_pages();
   stats.heartbeat_ns = std::chrono::nanoseconds(Clock::now().time_since_epoch()).count();

@@ -25,7 +25,7 @@ memory::Result<MemoryPlan> plan_memory(const MemoryRequest& r) {
   plan.max_model_len = r.max_model_len > 0 ? r.max_model_len : r.model_positions;
   const int64_t useful = r.max_num_seqs * pages_for(plan.max_model_len, r.page_tokens);
   // Slots are 32-bit numbers.
-  const int64_t most = std::numeric_limits<int32_t>::max() / r.page_tokens;
+  const int64_t most = std::numeric_limits<int32_t>::max() / r.page_tokens - 1;
   if (r.kv_cache_bytes > 0) {
     plan.pages = std::min(r.kv_cache_bytes / r.page_bytes, most);
     plan.explanation = "as asked for";

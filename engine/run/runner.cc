@@ -34,6 +34,20 @@ Result<std::unique_ptr<Runner>> Runner::make(
   return runner;
 }
 
+memory::Status Runner::record_decodes(
+    std::vector<StagedRows> staged, int32_t scratch_slot, bool with_rows) {
+  Result<std::unique_ptr<DecodeGraphs>> graphs = DecodeGraphs::make(
+      device_, compute_, ops_, model_, std::move(staged),
+      {.max_num_seqs = limits_.max_num_seqs,
+       .max_pages = limits_.max_pages,
+       .logit_rows = limits_.logit_rows,
+       .scratch_slot = scratch_slot});
+  if (!graphs.ok()) return graphs.status();
+  graphs_ = std::move(graphs).value();
+  graphs_->record_all(with_rows);
+  return {};
+}
+
 // Where the values will be on the device.
 const int32_t* Runner::put(std::span<const int32_t> values) {
   ENGRAM_CHECK(used_ + values.size() <= host_arrays_.size());
@@ -71,19 +85,16 @@ void Runner::start(
     std::vector<Ticket> tickets,
     std::span<const SampleRow> rows) {
   ENGRAM_CHECK(rows.size() == plan.logit_tokens.size());
-  const int32_t* wanted = nullptr;
   const bool has_gates = !tickets.empty();
-  const Batch batch = upload(plan, row_slots, &wanted);
-  const int64_t count = static_cast<int64_t>(rows.size());
-  model_.forward(compute_, batch, wanted, count, std::move(tickets));
-  results_.assign(rows.size(), SampleResult{});
-  for (int64_t first = 0; first < count; first += limits_.logit_rows) {
-    const int64_t slice = std::min(limits_.logit_rows, count - first);
-    const View logits = model_.logits(compute_, first, slice);
-    ops_.sample(
-        compute_, logits, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(slice)),
-        std::span(results_).subspan(static_cast<size_t>(first), static_cast<size_t>(slice)));
+  const bool recorded = graphs_ != nullptr && graphs_->takes(plan);
+  if (recorded) {
+    graphs_->run(plan, row_slots, std::move(tickets));
+  } else {
+    const int32_t* wanted = nullptr;
+    const Batch batch = upload(plan, row_slots, &wanted);
+    model_.forward(compute_, batch, wanted, std::ssize(rows), std::move(tickets));
   }
+  sample(recorded, rows);
   for (size_t i = 0; has_gates && i < gates_.size(); ++i) {
     const View gates = model_.gates(static_cast<int>(i));
     device_.copy(
@@ -91,6 +102,19 @@ void Runner::start(
         plan.tokens() * gates.cols * static_cast<int64_t>(sizeof(float)));
   }
   compute_.record(*done_);
+}
+
+void Runner::sample(bool recorded, std::span<const SampleRow> rows) {
+  results_.assign(rows.size(), SampleResult{});
+  const int64_t count = std::ssize(rows);
+  for (int64_t first = 0; first < count; first += limits_.logit_rows) {
+    const int64_t slice = std::min(limits_.logit_rows, count - first);
+    const View logits =
+        recorded ? graphs_->logits(first, slice) : model_.logits(compute_, first, slice);
+    ops_.sample(
+        compute_, logits, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(slice)),
+        std::span(results_).subspan(static_cast<size_t>(first), static_cast<size_t>(slice)));
+  }
 }
 
 std::span<const SampleResult> Runner::finish() {

@@ -1,5 +1,6 @@
 // Runs one planned step on the device: uploads the plan, enqueues the model and the sampling, and
-// hands back the results. Engine thread; one step at a time.
+// hands back the results. Decode steps may be recordings, see DecodeGraphs. Engine thread; one step
+// at a time.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 
 #include "engine/model/model.h"
 #include "engine/ops/ops.h"
+#include "engine/run/decode_graphs.h"
 #include "engine/sched/batch_plan.h"
 #include "engine/sched/prefetch.h"
 #include "memory/base/status.h"
@@ -34,6 +36,13 @@ class Runner {
       int engram_layers,
       const RunnerLimits& limits);
 
+  // Decode steps are recorded from now on, those with or without n-gram rows at once, as
+  // DecodeGraphs says. `staged` is Prefetch::standing_rows(), `scratch_slot` a slot of the cache
+  // that no sequence is given. Once, before the first step. RESOURCE_EXHAUSTED without device
+  // memory. REQUIRES: a device that records.
+  memory::Status record_decodes(
+      std::vector<StagedRows> staged, int32_t scratch_slot, bool with_rows);
+
   // Enqueues the step and returns. The plan and what the rows refer to stay as they are until
   // finish().
   //   row_slots  [T] staging slots, or none
@@ -49,10 +58,14 @@ class Runner {
   // After finish(): gates of an Engram layer, [T, G] host memory.
   std::span<const float> gates(int engram) const;
 
+  // Steps that were replays of a recording.
+  int64_t replays() const { return graphs_ == nullptr ? 0 : graphs_->replays(); }
+
  private:
   Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model);
   const int32_t* put(std::span<const int32_t> values);
   Batch upload(const BatchPlan& plan, std::span<const int32_t> row_slots, const int32_t** wanted);
+  void sample(bool recorded, std::span<const SampleRow> rows);
 
   // Constant.
   memory::Device& device_;
@@ -60,7 +73,8 @@ class Runner {
   Ops& ops_;
   Model& model_;
   RunnerLimits limits_;
-  memory::Buffer arrays_;  // the integers of one step
+  memory::Buffer arrays_;                 // the integers of one step
+  std::unique_ptr<DecodeGraphs> graphs_;  // null: every step is enqueued op by op
 
   // Engine thread; read by the stream while a step runs.
   std::vector<int32_t> host_arrays_;

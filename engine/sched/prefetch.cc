@@ -80,11 +80,12 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   if (mode == FetchMode::kSkip || stores.empty()) return p;
   // The step being run, a chunk ahead of it, and the tokens it samples.
   p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
-  p->free_ = SlotPool(p->slots_);
+  p->free_ = SlotPool(p->slots_, limits.max_num_seqs);
   p->slot_serial_.resize(static_cast<size_t>(p->slots_));
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
     layer->store = store.get();
+    layer->ready = device.make_event();
     ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));
   }
   p->order_.resize(p->layers_.size());
@@ -219,6 +220,7 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   settle(fetch);
   fetch.serial = serial_;
   fetch.tokens = 0;
+  fetch.for_step = false;
   fetch.hash_ns = 0;
   fetch.gather_ns.store(0);
   fetch.slots.clear();
@@ -234,8 +236,9 @@ int64_t Prefetch::staged_tokens(const FetchRange& range) const {
   return std::distance(staged.lower_bound(range.begin), staged.lower_bound(range.end));
 }
 
-// Adds the range's tokens that are not staged yet, at most `most` of them.
-void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
+// Adds the range's tokens that are not staged yet, at most `most` of them. apart: in the slots of
+// decode steps.
+void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart) {
   Known& known = known_.at(range.sequence);
   for (size_t i = known.canonical.size(); i < range.tokens.size(); ++i) {
     known.canonical.push_back(token_map_.of(range.tokens[i]));
@@ -247,9 +250,9 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most) {
       continue;
     }
     int64_t end = begin;
-    if (range.end - begin > 1) free_.seek_run(std::min(range.end - begin, most));
+    if (!apart && range.end - begin > 1) free_.seek_run(std::min(range.end - begin, most));
     while (end < range.end && end - begin < most && !known.staged.contains(end)) {
-      const int32_t slot = free_.take();
+      const int32_t slot = apart ? free_.take_apart() : free_.take();
       fetch.slots.push_back(slot);
       known.staged[end++] = {slot, fetch.serial};
       slot_serial_[static_cast<size_t>(slot)] = fetch.serial;
@@ -340,7 +343,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
     const SteadyClock::time_point begin = SteadyClock::now();
     if (fetch == nullptr) fetch = &next_fetch();
     const int64_t before = fetch->tokens;
-    stage(*fetch, range, room);
+    stage(*fetch, range, room, false);
     room -= fetch->tokens - before;
     fetch->hash_ns += ns_since(begin);
   }
@@ -351,11 +354,11 @@ void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
   if (!fetches_ahead() || ranges.empty()) return;
   ENGRAM_CHECK(in_step_.empty());
   Fetch& fetch = next_fetch();
+  fetch.for_step = true;
   const SteadyClock::time_point begin = SteadyClock::now();
-  free_.seek_run(std::ssize(ranges));
   for (const FetchRange& range : ranges) {
     const int64_t room = free_slots() - limits_.max_num_batched_tokens;
-    stage(fetch, range, std::max<int64_t>(room, 0));
+    stage(fetch, range, std::max<int64_t>(room, 0), true);
   }
   fetch.hash_ns = ns_since(begin);
   if (fetch.tokens > 0) enqueue(fetch);
@@ -428,6 +431,7 @@ std::span<const int32_t> Prefetch::prepare(
   }
   Fetch* fetch = nullptr;
   const SteadyClock::time_point begin = SteadyClock::now();
+  const bool decodes = plan.tokens() == std::ssize(plan.sequences);
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const PlannedSequence& p = plan.sequences[i];
     Known& known = known_.at(p.sequence);
@@ -436,9 +440,10 @@ std::span<const int32_t> Prefetch::prepare(
     if (!failed_.empty()) free_failed(known, range.begin, range.end);
     if (staged_tokens(range) == p.count) continue;
     if (fetch == nullptr) fetch = &next_fetch();
-    stage(*fetch, range, p.count);
+    stage(*fetch, range, p.count, decodes);
   }
   if (fetch != nullptr && fetch->tokens > 0) {
+    fetch->for_step = true;
     fetch->hash_ns = ns_since(begin);
     late_tokens_ += fetch->tokens;
     late_serial_ = fetch->serial;
@@ -471,8 +476,10 @@ std::vector<Ticket> Prefetch::tickets() {
     // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
     // was used again since had been waited for then.
     const bool in_flight = mode_ == FetchMode::kPrefetch && fetch->serial == step_serial_;
+    const memory::Event* gathered =
+        fetch->for_step ? layers_[l]->ready.get() : fetch->gathered[l].get();
     StagedRows staged{
-        .ready = in_flight ? fetch->gathered[l].get() : nullptr,
+        .ready = in_flight ? gathered : nullptr,
         .waited_ns = &layers_[l]->waited_ns,
         .rows = layers_[l]->view,
         .in_step_order = in_order};
@@ -480,6 +487,15 @@ std::vector<Ticket> Prefetch::tickets() {
     tickets.emplace_back(staged);
   }
   return tickets;
+}
+
+std::vector<StagedRows> Prefetch::standing_rows() const {
+  std::vector<StagedRows> rows;
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    rows.push_back(
+        {.ready = layer->ready.get(), .waited_ns = &layer->waited_ns, .rows = layer->view});
+  }
+  return rows;
 }
 
 std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {

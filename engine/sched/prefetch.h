@@ -11,6 +11,9 @@
 // names their sequences, whose results mean nothing. Rows fetched ahead of their step are fetched a
 // second time with it when the failure is known by then.
 //
+// Tokens of a decode step, fetched when they were sampled, have the first slots, in the order of
+// sampling, which mostly is that of the step: work that was recorded finds them there every step.
+//
 // One thread (the engine's); gathers run on the side stream's.
 #pragma once
 
@@ -184,6 +187,9 @@ class Prefetch {
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
   // One per Engram layer, in the order of the stores, for the step prepared last.
   std::vector<Ticket> tickets();
+  // For recorded work, once per layer: all slots, and an event that every fetch of tickets() with
+  // this very event records anew. Empty with kSkip from the start.
+  std::vector<StagedRows> standing_rows() const;
   // The step prepared last was run.
   StepFetch commit(const BatchPlan& plan);
 
@@ -218,6 +224,7 @@ class Prefetch {
     int64_t hash_ns = 0;
     std::atomic<int64_t> gather_ns{0};  // written by the side stream
     bool settled = true;                // its times are with its requests, its failures in failed_
+    bool for_step = false;              // for the next step, and Layer::ready tells when it is done
     std::vector<Owner> owners;
     std::vector<int32_t> slots;
     memory::Buffer device_slots;             // of a device with memory of its own: slots, pinned
@@ -236,9 +243,10 @@ class Prefetch {
     std::vector<memory::PlacedRows> direct;
     memory::Buffer staging;
     memory::View view;
-    memory::Buffer host_staging;          // of a device with memory of its own
-    memory::View gathered;                // where the host puts rows: in host_staging, else `view`
-    std::atomic<int64_t> unique_rows{0};  // these three: written by the streams' threads
+    memory::Buffer host_staging;           // of a device with memory of its own
+    memory::View gathered;                 // where the host puts rows: in host_staging, else `view`
+    std::unique_ptr<memory::Event> ready;  // of the newest fetch that is for_step
+    std::atomic<int64_t> unique_rows{0};   // these three: written by the streams' threads
     std::atomic<int64_t> gather_ns{0};
     std::atomic<int64_t> waited_ns{0};
     int64_t rows = 0;
@@ -270,7 +278,7 @@ class Prefetch {
   void free_failed(Known& known, int64_t begin, int64_t end);
   Fetch& next_fetch();
   int64_t staged_tokens(const FetchRange& range) const;
-  void stage(Fetch& fetch, const FetchRange& range, int64_t most);
+  void stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart);
   void choose_samples(Fetch& fetch);
   void choose(Fetch& fetch, size_t table, int64_t token, int column);
   void hand_over_samples(Fetch& fetch, size_t index);
@@ -280,6 +288,7 @@ class Prefetch {
   void find_direct(Layer& layer) const;
   void enqueue_gather(Fetch& fetch, size_t layer);
   void enqueue_decode(Fetch& fetch, size_t layer);
+  void record_gathered(memory::Stream& stream, const Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
   void settle(Fetch& fetch);
   void note_failures(const Fetch& fetch);

@@ -72,7 +72,7 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   layer->bytes += rows * (g.value_bytes() + g.scale_bytes());
   if (!layer->direct.empty()) {
     enqueue_decode(fetch, index);
-    stream.record(*fetch.gathered[index]);
+    record_gathered(stream, fetch, index);
     return;
   }
   stream.enqueue_host([this, &fetch, layer, index, exposed] {
@@ -96,7 +96,12 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
     device_.copy_rows(
         stream, layer->view, layer->gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
   }
+  record_gathered(stream, fetch, index);
+}
+
+void Prefetch::record_gathered(memory::Stream& stream, const Fetch& fetch, size_t index) {
   stream.record(*fetch.gathered[index]);
+  if (fetch.for_step) stream.record(*layers_[index]->ready);
 }
 
 void Prefetch::choose(Fetch& fetch, size_t table, int64_t token, int column) {

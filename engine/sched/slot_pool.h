@@ -1,7 +1,9 @@
 // Which staging slots are taken. Slots are given out in ascending order, round and round, so that
-// the tokens of a step mostly lie one after another and need not be put in order.
+// the tokens of a step mostly lie one after another and need not be put in order. The first slots
+// are set apart for tokens that shall lie in the same place step after step.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -11,12 +13,19 @@ namespace engram::engine {
 
 class SlotPool {
  public:
-  explicit SlotPool(int64_t slots) : taken_(static_cast<size_t>(slots)), free_(slots) {}
+  explicit SlotPool(int64_t slots, int64_t apart = 0)
+      : taken_(static_cast<size_t>(slots)),
+        apart_(apart),
+        free_(slots),
+        free_apart_(apart),
+        next_(apart) {
+    ENGRAM_CHECK(apart <= slots);
+  }
 
   int64_t slots() const { return static_cast<int64_t>(taken_.size()); }
   int64_t free() const { return free_; }
 
-  // The next `count` slots given out follow each other, if there is such a run.
+  // The next `count` slots of take() follow each other, if there is such a run.
   void seek_run(int64_t count) {
     const auto run_from = [&](int64_t begin) {
       int64_t length = 0;
@@ -27,30 +36,46 @@ class SlotPool {
       return int64_t{-1};
     };
     int64_t first = run_from(next_);
-    if (first < 0) first = run_from(0);
+    if (first < 0) first = run_from(apart_);
     if (first >= 0) next_ = first;
   }
 
-  // REQUIRES: free() > 0.
+  // One that is not set apart, as long as there are any. REQUIRES: free() > 0.
   int32_t take() {
     ENGRAM_CHECK(free_ > 0);
-    if (next_ == slots()) next_ = 0;
-    while (taken_[static_cast<size_t>(next_)]) next_ = next_ + 1 == slots() ? 0 : next_ + 1;
+    if (free_ == free_apart_) return take_apart();
+    if (next_ == slots()) next_ = apart_;
+    while (taken_[static_cast<size_t>(next_)]) next_ = next_ + 1 == slots() ? apart_ : next_ + 1;
     taken_[static_cast<size_t>(next_)] = true;
     --free_;
     return static_cast<int32_t>(next_++);
+  }
+  // The lowest of those set apart, as long as there are any. REQUIRES: free() > 0.
+  int32_t take_apart() {
+    if (free_apart_ == 0) return take();
+    while (taken_[static_cast<size_t>(next_apart_)]) ++next_apart_;
+    taken_[static_cast<size_t>(next_apart_)] = true;
+    --free_;
+    --free_apart_;
+    return static_cast<int32_t>(next_apart_++);
   }
 
   void give_back(int32_t slot) {
     ENGRAM_CHECK(taken_[static_cast<size_t>(slot)]);
     taken_[static_cast<size_t>(slot)] = false;
     ++free_;
+    if (slot >= apart_) return;
+    ++free_apart_;
+    next_apart_ = std::min<int64_t>(next_apart_, slot);
   }
 
  private:
   std::vector<bool> taken_;
-  int64_t free_ = 0;
-  int64_t next_ = 0;  // where the search goes on; slots(): at the beginning
+  int64_t apart_ = 0;  // slots [0, apart_)
+  int64_t free_ = 0;   // of all
+  int64_t free_apart_ = 0;
+  int64_t next_ = 0;        // where the search goes on; slots(): at the beginning
+  int64_t next_apart_ = 0;  // none before it is free
 };
 
 }  // namespace engram::engine

@@ -38,6 +38,8 @@ class Owned {
 
 using CudaStream = Owned<cudaStream_t, cudaStreamDestroy>;
 using CudaEvent = Owned<cudaEvent_t, cudaEventDestroy>;
+using CudaGraph = Owned<cudaGraph_t, cudaGraphDestroy>;
+using CudaGraphExec = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 
 // The CUDA stream behind a Stream of a CUDA device.
 cudaStream_t native_stream(Stream& stream);

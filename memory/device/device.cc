@@ -16,4 +16,23 @@ Result<Buffer> Device::allocate_pinned(const std::string& what, int64_t bytes) {
   return do_allocate_pinned(what, bytes);
 }
 
+void Device::copy_strided(
+    Stream& stream,
+    void* to,
+    int64_t to_stride,
+    const void* from,
+    int64_t from_stride,
+    int64_t bytes,
+    int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    copy(
+        stream, static_cast<uint8_t*>(to) + i * to_stride,
+        static_cast<const uint8_t*>(from) + i * from_stride, bytes);
+  }
+}
+
+Result<std::unique_ptr<Recording>> Device::record(Stream&, const std::function<void()>&) {
+  return unimplemented(name() + " records no work");
+}
+
 }  // namespace engram::memory

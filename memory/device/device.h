@@ -44,6 +44,15 @@ class Stream {
   virtual void synchronize() = 0;
 };
 
+// What was enqueued on a stream once, to be enqueued again by one call.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  // Enqueues all of it, with the addresses and numbers of then; memory is read anew.
+  virtual void replay(Stream& stream) = 0;
+  virtual int64_t pieces() const = 0;  // kernels, copies and waits
+};
+
 // Owns bytes of one device; 64-byte aligned, zeroed. Move-only.
 class Buffer {
  public:
@@ -109,6 +118,26 @@ class Device {
   // REQUIRES: equal shapes and dtypes, rows one after the other.
   virtual void copy_rows(
       Stream& stream, View to, View from, const int32_t* rows, int64_t count) = 0;
+  // Enqueues the copy of `count` rows of `bytes` each, that begin every so many bytes at either
+  // end.
+  virtual void copy_strided(
+      Stream& stream,
+      void* to,
+      int64_t to_stride,
+      const void* from,
+      int64_t from_stride,
+      int64_t bytes,
+      int64_t count);
+
+  // Whether record() works here.
+  virtual bool records() const { return false; }
+  // Calls `work`, which enqueues on the stream and on others that it lets wait for it and that it
+  // waits for, and keeps that instead of running it. A wait for an event of before becomes a wait,
+  // in each replay, for what that event was recorded for last. INTERNAL or RESOURCE_EXHAUSTED says
+  // what refused; nothing was enqueued then. REQUIRES: records(); `work` allocates nothing, waits
+  // for nothing itself and enqueues no host work.
+  virtual Result<std::unique_ptr<Recording>> record(
+      Stream& stream, const std::function<void()>& work);
   // Whether host code may follow pointers into buffers of allocate().
   virtual bool host_reads_buffers() const = 0;
   // Whether kernels may read this host memory where it lies: pinned, or through the host's page

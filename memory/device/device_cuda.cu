@@ -13,6 +13,12 @@
 namespace engram::memory {
 namespace {
 
+bool captures(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  cuda_ok(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 class GpuEvent : public Event {
  public:
   GpuEvent() : handle_(create()) {}
@@ -24,6 +30,9 @@ class GpuEvent : public Event {
     return true;
   }
   cudaEvent_t native() const { return handle_.get(); }
+  // Its last record was captured: it is a place in a graph.
+  bool captured() const { return captured_; }
+  void set_captured(bool captured) { captured_ = captured; }
 
  private:
   static cudaEvent_t create() {
@@ -32,6 +41,7 @@ class GpuEvent : public Event {
     return event;
   }
   CudaEvent handle_;
+  bool captured_ = false;
 };
 
 void CUDART_CB run_host_work(void* data) {
@@ -43,13 +53,19 @@ class GpuStream : public Stream {
  public:
   GpuStream() : handle_(create()) {}
   void record(Event& event) override {
-    cuda_ok(cudaEventRecord(static_cast<GpuEvent&>(event).native(), handle_.get()));
+    GpuEvent& gpu_event = static_cast<GpuEvent&>(event);
+    cuda_ok(cudaEventRecord(gpu_event.native(), handle_.get()));
+    gpu_event.set_captured(captures(handle_.get()));
   }
   // The host cannot see how long the GPU stood still: *waited_ns is left as it is.
   void wait(const Event& event, std::atomic<int64_t>*) override {
-    cuda_ok(cudaStreamWaitEvent(handle_.get(), static_cast<const GpuEvent&>(event).native()));
+    const GpuEvent& gpu_event = static_cast<const GpuEvent&>(event);
+    const bool outside = captures(handle_.get()) && !gpu_event.captured();
+    cuda_ok(cudaStreamWaitEvent(
+        handle_.get(), gpu_event.native(), outside ? cudaEventWaitExternal : cudaEventWaitDefault));
   }
   void enqueue_host(std::function<void()> work) override {
+    ENGRAM_CHECK(!captures(handle_.get()));  // the work is called once and then gone
     auto owned = std::make_unique<std::function<void()>>(std::move(work));
     cuda_ok(cudaLaunchHostFunc(handle_.get(), run_host_work, owned.get()));
     owned.release();
@@ -65,6 +81,27 @@ class GpuStream : public Stream {
   }
   CudaStream handle_;
 };
+
+class GpuRecording : public Recording {
+ public:
+  GpuRecording(CudaGraphExec exec, int64_t pieces) : exec_(std::move(exec)), pieces_(pieces) {}
+  void replay(Stream& stream) override {
+    cuda_ok(cudaGraphLaunch(exec_.get(), static_cast<GpuStream&>(stream).native()));
+  }
+  int64_t pieces() const override { return pieces_; }
+
+ private:
+  CudaGraphExec exec_;
+  int64_t pieces_ = 0;
+};
+
+// Not sticky, unlike what cuda_ok() ends the process for: a graph too many is only slower.
+Status recording_refused(const char* call, cudaError_t error) {
+  cudaGetLastError();
+  const std::string said =
+      std::string(call) + ": " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")";
+  return error == cudaErrorMemoryAllocation ? resource_exhausted(said) : internal(said);
+}
 
 void release(void* data, int64_t) {
   cuda_ok(cudaFree(data));
@@ -131,6 +168,41 @@ class GpuDevice : public Device {
       launch_copy_rows<uint16_t>(native, to, from, rows, count);
     }
   }
+  void copy_strided(
+      Stream& stream,
+      void* to,
+      int64_t to_stride,
+      const void* from,
+      int64_t from_stride,
+      int64_t bytes,
+      int64_t count) override {
+    cuda_ok(cudaMemcpy2DAsync(
+        to, static_cast<size_t>(to_stride), from, static_cast<size_t>(from_stride),
+        static_cast<size_t>(bytes), static_cast<size_t>(count), cudaMemcpyDefault,
+        static_cast<GpuStream&>(stream).native()));
+  }
+
+  bool records() const override { return true; }
+  Result<std::unique_ptr<Recording>> record(
+      Stream& stream, const std::function<void()>& work) override {
+    const cudaStream_t native = static_cast<GpuStream&>(stream).native();
+    // Other threads, that load tables say, may allocate meanwhile.
+    const cudaError_t begun = cudaStreamBeginCapture(native, cudaStreamCaptureModeThreadLocal);
+    if (begun != cudaSuccess) return recording_refused("cudaStreamBeginCapture", begun);
+    work();
+    cudaGraph_t captured = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(native, &captured);
+    if (ended != cudaSuccess) return recording_refused("cudaStreamEndCapture", ended);
+    const CudaGraph graph(captured);
+    size_t nodes = 0;
+    cuda_ok(cudaGraphGetNodes(graph.get(), nullptr, &nodes));
+    cudaGraphExec_t exec = nullptr;
+    const cudaError_t made = cudaGraphInstantiate(&exec, graph.get(), 0);
+    if (made != cudaSuccess) return recording_refused("cudaGraphInstantiate", made);
+    return std::unique_ptr<Recording>(
+        std::make_unique<GpuRecording>(CudaGraphExec(exec), static_cast<int64_t>(nodes)));
+  }
+
   bool host_reads_buffers() const override { return false; }
   bool reads_host(const void* data) const override {
     if (reads_host_page_tables()) return true;

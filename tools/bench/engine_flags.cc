@@ -53,6 +53,11 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->check(CLI::IsMember({"auto", "dummy"}));
   add("--device", o.device, "auto, cpu, cuda [auto]")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  command
+      .add_flag(
+          "--cuda-graphs,!--no-cuda-graphs,!--enforce-eager", o.cuda_graphs,
+          "Record decode steps once per batch size and replay them (cuda) [on]")
+      ->group(kGroup);
   add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));
   add("--dtype", o.dtype, "Activations: auto, float32, bfloat16 [auto]")

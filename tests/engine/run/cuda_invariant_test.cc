@@ -1,4 +1,5 @@
-// What must not change an output on a GPU: chunking, company, page size, how rows are fetched. Its
+// What must not change an output on a GPU: chunking, company, page size, how rows are fetched,
+// whether steps are recorded. Its
 // kernels choose by the number of tokens, so log-probabilities agree within rounding, not in bits;
 // the greedy ids of these models have leads far above that.
 #include <catch2/catch.hpp>
@@ -63,6 +64,9 @@ TEST_CASE("invariant on CUDA: chunks, company, pages and fetching change no id",
   check_near(tests::run_all(o, requests), whole);
   o.block_size = 3;
   check_near(tests::run_all(o, requests), whole);
+  o.cuda_graphs = false;
+  check_near(tests::run_all(o, requests), whole);
+  o.cuda_graphs = true;
   o.ngram_fetch = "sync";
   check_near(tests::run_all(o, requests), whole);
   // The module does matter: without it the model is another one.

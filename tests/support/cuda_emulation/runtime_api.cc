@@ -1,104 +1,17 @@
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <thread>
+#include <utility>
 
-#include "tests/support/cuda_emulation/cuda_runtime.h"
+#include "tests/support/cuda_emulation/queues.h"
 
 namespace cuda_emulation {
-
-// How often an event was recorded, and which of these records has been reached.
-class Mark {
- public:
-  uint64_t record() {
-    const std::lock_guard lock(mu_);
-    return ++recorded_;
-  }
-  uint64_t recorded() {
-    const std::lock_guard lock(mu_);
-    return recorded_;
-  }
-  void reach(uint64_t record) {
-    const std::lock_guard lock(mu_);
-    reached_ = std::max(reached_, record);
-    at_ = std::chrono::steady_clock::now();
-    changed_.notify_all();
-  }
-  void wait_for(uint64_t record) {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [&] { return reached_ >= record; });
-  }
-  bool done() {
-    const std::lock_guard lock(mu_);
-    return reached_ >= recorded_;
-  }
-  std::chrono::steady_clock::time_point at() {
-    const std::lock_guard lock(mu_);
-    return at_;
-  }
-
- private:
-  std::mutex mu_;
-  std::condition_variable changed_;
-  uint64_t recorded_ = 0;                     // guarded by mu_
-  uint64_t reached_ = 0;                      // guarded by mu_
-  std::chrono::steady_clock::time_point at_;  // of the last reach(), guarded by mu_
-};
-
-class Queue {
- public:
-  Queue() : thread_([this] { run(); }) {}
-  ~Queue() {
-    synchronize();
-    {
-      const std::lock_guard lock(mu_);
-      quit_ = true;
-      changed_.notify_all();
-    }
-    thread_.join();
-  }
-  void push(std::function<void()> work) {
-    const std::lock_guard lock(mu_);
-    work_.push_back(std::move(work));
-    changed_.notify_all();
-  }
-  void synchronize() {
-    std::unique_lock lock(mu_);
-    changed_.wait(lock, [this] { return work_.empty() && !running_; });
-  }
-
- private:
-  void run() {
-    std::unique_lock lock(mu_);
-    while (true) {
-      changed_.wait(lock, [this] { return quit_ || !work_.empty(); });
-      if (work_.empty()) return;
-      const std::function<void()> work = std::move(work_.front());
-      work_.pop_front();
-      running_ = true;
-      lock.unlock();
-      work();
-      lock.lock();
-      running_ = false;
-      changed_.notify_all();
-    }
-  }
-
-  std::mutex mu_;
-  std::condition_variable changed_;
-  std::deque<std::function<void()>> work_;  // guarded by mu_
-  bool running_ = false;                    // guarded by mu_
-  bool quit_ = false;                       // guarded by mu_
-  std::thread thread_;                      // last: it uses the others
-};
 
 namespace {
 // Work for no stream in particular.
@@ -111,18 +24,46 @@ Queue& queue_of(Queue* stream) {
 }
 }  // namespace
 
-void enqueue(Queue* stream, std::function<void()> work) {
-  queue_of(stream).push(std::move(work));
+namespace {
+
+// A node for a stream that takes part in a capture, else work for its queue.
+cudaError_t take(Queue* stream, Node node) {
+  if (stream == nullptr) {
+    // Work of the legacy stream would wait for the captured ones.
+    if (refuse_while_capturing() != cudaSuccess) return cudaErrorStreamCaptureImplicit;
+  } else if (stream->capture != nullptr) {
+    if (stream->capture->broken()) return cudaErrorStreamCaptureInvalidated;
+    stream->capture->add(stream, std::move(node));
+    return cudaSuccess;
+  }
+  if (node.kernel) count_launch();
+  queue_of(stream).push(std::move(node.work));
+  return cudaSuccess;
 }
 
-namespace {
 std::atomic<int64_t> launched{0};
+std::atomic<int64_t> graphs_launched{0};
+
 }  // namespace
+
+cudaError_t enqueue(Queue* stream, std::function<void()> work) {
+  return take(stream, {.work = std::move(work)});
+}
+cudaError_t enqueue_kernel(Queue* stream, std::function<void()> work) {
+  return take(stream, {.work = std::move(work), .kernel = true});
+}
+
 int64_t launches() {
   return launched.load();
 }
 void count_launch() {
   ++launched;
+}
+int64_t graph_launches() {
+  return graphs_launched.load();
+}
+void count_graph_launch() {
+  ++graphs_launched;
 }
 
 }  // namespace cuda_emulation
@@ -163,6 +104,7 @@ PinnedMemory& pinned_memory() {
 
 }  // namespace
 
+using cuda_emulation::Capture;
 using cuda_emulation::Mark;
 using cuda_emulation::Queue;
 using cuda_emulation::queue_of;
@@ -188,6 +130,10 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
      "no kernel image is available for execution on the device"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
 };
 
 const ErrorText& text_of(cudaError_t error) {
@@ -246,6 +192,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   if (bytes > kMemoryBytes) return cudaErrorMemoryAllocation;
   // 256-byte boundaries as CUDA promises, and not one byte more than asked for.
   if (posix_memalign(data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
@@ -253,6 +201,8 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaFree(void* data) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   std::free(data);
   return cudaSuccess;
 }
@@ -261,13 +211,32 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   std::memset(data, value, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(
     void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
-  queue_of(stream).push([=] { std::memcpy(to, from, bytes); });
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [=] { std::memcpy(to, from, bytes); });
+}
+cudaError_t cudaMemcpy2DAsync(
+    void* to,
+    size_t to_pitch,
+    const void* from,
+    size_t from_pitch,
+    size_t width,
+    size_t height,
+    cudaMemcpyKind,
+    cudaStream_t stream) {
+  if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  return cuda_emulation::enqueue(stream, [=] {
+    for (size_t i = 0; i < height; ++i) {
+      std::memcpy(
+          static_cast<char*>(to) + i * to_pitch, static_cast<const char*>(from) + i * from_pitch,
+          width);
+    }
+  });
 }
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
   const cudaError_t error = cudaMalloc(data, bytes);
@@ -285,6 +254,8 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   if (pinned_memory().holds(data)) return cudaErrorInvalidValue;
   pinned_memory().add(data, bytes);
   return cudaSuccess;
@@ -302,18 +273,34 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   queue_of(stream).synchronize();
   return cudaSuccess;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*work)(void*), void* data) {
-  queue_of(stream).push([work, data] { work(data); });
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [work, data] { work(data); });
 }
 // Waits for the record made last when this is called, as CUDA does.
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+  std::vector<size_t> nodes;
+  const std::shared_ptr<Capture> recorded_in = event->captured(&nodes);
+  if (recorded_in != nullptr) {
+    if (stream->capture == nullptr) stream->capture = recorded_in;
+    if (stream->capture != recorded_in) return cudaErrorStreamCaptureMerge;
+    recorded_in->join(stream, nodes);
+    return cudaSuccess;
+  }
+  if (stream != nullptr && stream->capture != nullptr) {
+    if (flags == cudaEventWaitExternal) {
+      stream->capture->add(stream, {.event = event});
+      return cudaSuccess;
+    }
+    stream->capture->break_off();
+    return cudaErrorStreamCaptureIsolation;
+  }
   const uint64_t record = event->recorded();
-  queue_of(stream).push([event, record] { event->wait_for(record); });
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [event, record] { event->wait_for(record); });
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = std::make_unique<Mark>().release();
@@ -324,15 +311,22 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (stream != nullptr && stream->capture != nullptr) {
+    event->set_captured(stream->capture, stream->capture->last(stream));
+    return cudaSuccess;
+  }
   const uint64_t record = event->record();
-  queue_of(stream).push([event, record] { event->reach(record); });
-  return cudaSuccess;
+  return cuda_emulation::enqueue(stream, [event, record] { event->reach(record); });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   event->wait_for(event->recorded());
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  if (refused != cudaSuccess) return refused;
   return event->done() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {

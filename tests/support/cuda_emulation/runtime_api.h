@@ -20,6 +20,14 @@ enum cudaError_t {
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
   cudaErrorNotReady = 600,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorStreamCaptureMerge = 902,
+  cudaErrorStreamCaptureUnmatched = 903,
+  cudaErrorStreamCaptureUnjoined = 904,
+  cudaErrorStreamCaptureIsolation = 905,
+  cudaErrorStreamCaptureImplicit = 906,
+  cudaErrorStreamCaptureWrongThread = 908,
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost = 0,
@@ -43,6 +51,18 @@ enum cudaDeviceAttr { cudaDevAttrHostNumaId = 134 };
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDefault = 0;
 constexpr unsigned cudaEventDisableTiming = 2;
+constexpr unsigned cudaEventWaitDefault = 0;
+constexpr unsigned cudaEventWaitExternal = 1;
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal = 0,
+  cudaStreamCaptureModeThreadLocal = 1,
+  cudaStreamCaptureModeRelaxed = 2,
+};
+enum cudaStreamCaptureStatus {
+  cudaStreamCaptureStatusNone = 0,
+  cudaStreamCaptureStatusActive = 1,
+  cudaStreamCaptureStatusInvalidated = 2,
+};
 constexpr unsigned cudaHostAllocPortable = 1;
 constexpr unsigned cudaHostRegisterPortable = 1;
 #define CUDART_CB
@@ -51,15 +71,23 @@ constexpr unsigned cudaHostRegisterReadOnly = 8;
 namespace cuda_emulation {
 class Queue;
 class Mark;
-void enqueue(Queue* stream, std::function<void()> work);
-// Kernels started so far, by any thread.
+struct Graph;
+struct GraphExec;
+// Recorded where the stream takes part in a capture.
+cudaError_t enqueue(Queue* stream, std::function<void()> work);
+cudaError_t enqueue_kernel(Queue* stream, std::function<void()> work);
+// Kernels started so far, by any thread, those of launched graphs among them.
 int64_t launches();
 void count_launch();
+int64_t graph_launches();
+void count_graph_launch();
 // What the calls that begin the use of a GPU answer; tests change it, and change it back.
 struct Machine {
   cudaError_t count_error = cudaSuccess;
   cudaError_t set_device_error = cudaSuccess;
   cudaError_t function_error = cudaSuccess;
+  cudaError_t capture_error = cudaSuccess;  // of the end of a capture
+  cudaError_t instantiate_error = cudaSuccess;
   int devices = 1;
   int driver_version = 13000;
 };
@@ -67,6 +95,9 @@ Machine& machine();
 }  // namespace cuda_emulation
 using cudaStream_t = cuda_emulation::Queue*;
 using cudaEvent_t = cuda_emulation::Mark*;
+using cudaGraph_t = cuda_emulation::Graph*;
+using cudaGraphExec_t = cuda_emulation::GraphExec*;
+using cudaGraphNode_t = void*;
 
 struct cudaDeviceProp {
   char name[256];
@@ -122,6 +153,15 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 cudaError_t cudaMemset(void* data, int value, size_t bytes);
 cudaError_t cudaMemcpyAsync(
     void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(
+    void* to,
+    size_t to_pitch,
+    const void* from,
+    size_t from_pitch,
+    size_t width,
+    size_t height,
+    cudaMemcpyKind kind,
+    cudaStream_t stream);
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void* data);
 // Of host memory: what cudaHostAlloc() gave or cudaHostRegister() got, or neither.
@@ -148,10 +188,20 @@ cudaError_t cudaLaunchKernelEx(
     const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const cuda_emulation::GridShape shape{
       config->gridDim, config->blockDim, config->dynamicSmemBytes};
-  cuda_emulation::count_launch();
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-  cuda_emulation::enqueue(config->stream, [shape, kernel, values] {
+  return cuda_emulation::enqueue_kernel(config->stream, [shape, kernel, values] {
     cuda_emulation::run_grid(shape, [&] { std::apply(kernel, values); });
   });
-  return cudaSuccess;
 }
+
+// Graphs. A capture lasts from begin to end, in one thread, whose other calls are restricted as by
+// cudaStreamCaptureModeThreadLocal, whatever the mode. A launched graph runs on its stream's
+// thread, node by node.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, uint64_t flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);

@@ -1,0 +1,245 @@
+#include "engine/run/decode_graphs.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "memory/base/byte_text.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Result;
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr int64_t kIntBytes = sizeof(int32_t);
+// Arrays of a step with an entry per row: ids, positions, cache slots, staging slots.
+constexpr int64_t kArraysOfStep = 4;
+
+int64_t size_after(int64_t size) {
+  if (size < 8) return 2 * size;
+  if (size < 32) return size + 8;
+  return size < 512 ? size + 16 : size + 64;
+}
+
+bool in_place(std::span<const int32_t> row_slots) {
+  for (size_t t = 0; t < row_slots.size(); ++t) {
+    if (row_slots[t] != static_cast<int32_t>(t)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<int64_t> decode_batch_sizes(int64_t max_num_seqs) {
+  std::vector<int64_t> sizes;
+  for (int64_t size = 1; size < max_num_seqs; size = size_after(size)) sizes.push_back(size);
+  sizes.push_back(max_num_seqs);
+  return sizes;
+}
+
+DecodeGraphs::DecodeGraphs(
+    memory::Device& device,
+    memory::Stream& compute,
+    Ops& ops,
+    Model& model,
+    std::vector<StagedRows> staged,
+    const DecodeGraphsLimits& limits)
+    : device_(device),
+      compute_(compute),
+      ops_(ops),
+      model_(model),
+      staged_(std::move(staged)),
+      limits_(limits),
+      sizes_(decode_batch_sizes(limits.max_num_seqs)) {}
+
+Result<std::unique_ptr<DecodeGraphs>> DecodeGraphs::make(
+    memory::Device& device,
+    memory::Stream& compute,
+    Ops& ops,
+    Model& model,
+    std::vector<StagedRows> staged,
+    const DecodeGraphsLimits& limits) {
+  ENGRAM_CHECK(device.records());
+  std::unique_ptr<DecodeGraphs> graphs(
+      new DecodeGraphs(device, compute, ops, model, std::move(staged), limits));
+  const int64_t rows = limits.max_num_seqs;
+  const int64_t tables = rows * limits.max_pages;
+  Result<memory::Buffer> arrays = device.allocate(
+      "arrays of decode steps", ((kArraysOfStep + 1) * rows + 1 + tables) * kIntBytes);
+  if (!arrays.ok()) return arrays.status();
+  graphs->arrays_ = std::move(arrays).value();
+  Result<memory::Buffer> host =
+      device.allocate_pinned("arrays of decode steps", (kArraysOfStep * rows + tables) * kIntBytes);
+  if (!host.ok()) return host.status();
+  graphs->host_arrays_ = std::move(host).value();
+  // One token per sequence: which is whose never changes.
+  std::vector<int32_t> ascending(static_cast<size_t>(rows + 1));
+  std::iota(ascending.begin(), ascending.end(), 0);
+  device.copy(compute, graphs->arrays_.data(), ascending.data(), (rows + 1) * kIntBytes);
+  compute.synchronize();
+  return graphs;
+}
+
+// The numbers 0, 1, ..., then the page tables, then the arrays that are uploaded for each step,
+// close together for the batch size.
+Batch DecodeGraphs::batch_of(int64_t size) const {
+  const int32_t* ascending = arrays_.as<int32_t>();
+  const int32_t* tables = ascending + limits_.max_num_seqs + 1;
+  const int32_t* of_step = tables + limits_.max_num_seqs * limits_.max_pages;
+  Batch batch;
+  batch.tokens = size;
+  batch.sequences = size;
+  batch.max_pages = limits_.max_pages;
+  batch.ids = of_step;
+  batch.positions = of_step + size;
+  batch.slots = of_step + 2 * size;
+  batch.row_slots = of_step + 3 * size;
+  batch.sequence_of = ascending;
+  batch.token_begin = ascending;
+  batch.page_table = tables;
+  return batch;
+}
+
+void DecodeGraphs::upload(const BatchPlan& plan, std::span<const int32_t> row_slots, int64_t size) {
+  const size_t rows = static_cast<size_t>(size);
+  const std::span<int32_t> of_step(host_arrays_.as<int32_t>(), kArraysOfStep * rows);
+  const auto put = [&](size_t array, std::span<const int32_t> values, int32_t filler) {
+    for (size_t i = 0; i < rows; ++i) {
+      of_step[array * rows + i] = i < values.size() ? values[i] : filler;
+    }
+  };
+  put(0, plan.ids, 0);
+  put(1, plan.positions, 0);
+  put(2, plan.slots, limits_.scratch_slot);
+  put(3, row_slots, 0);
+  const Batch batch = batch_of(size);
+  device_.copy(
+      compute_, const_cast<int32_t*>(batch.ids), of_step.data(), std::ssize(of_step) * kIntBytes);
+  if (plan.sequences.empty()) return;
+  // A filler reads the key at position 0 of whatever sequence had its row before.
+  int32_t* tables = of_step.data() + of_step.size();
+  std::ranges::copy(plan.page_table, tables);
+  device_.copy_strided(
+      compute_, const_cast<int32_t*>(batch.page_table), limits_.max_pages * kIntBytes, tables,
+      plan.max_pages * kIntBytes, plan.max_pages * kIntBytes, std::ssize(plan.sequences));
+}
+
+int64_t DecodeGraphs::size_of(int64_t sequences) const {
+  return *std::ranges::lower_bound(sizes_, sequences);
+}
+
+bool DecodeGraphs::takes(const BatchPlan& plan) const {
+  const int64_t tokens = plan.tokens();
+  return tokens == std::ssize(plan.sequences) && tokens == std::ssize(plan.logit_tokens) &&
+         tokens <= limits_.max_num_seqs && plan.max_pages <= limits_.max_pages;
+}
+
+// The whole step of a batch size, from the arrays on.
+void DecodeGraphs::enqueue(const Key& key) {
+  std::vector<Ticket> tickets;
+  for (size_t i = 0; key.rows != Rows::kNone && i < staged_.size(); ++i) {
+    StagedRows staged = staged_[i];
+    staged.in_step_order = key.rows == Rows::kInPlace;
+    if (staged.in_step_order) staged.rows = staged.rows.row_range(0, key.size);
+    tickets.emplace_back(staged);
+  }
+  ops_.set_calls(OpCalls::kOnlyEnqueued);
+  model_.forward(compute_, batch_of(key.size), nullptr, key.size, std::move(tickets));
+  if (key.size <= limits_.logit_rows) model_.logits(compute_, 0, key.size);
+  ops_.set_calls(OpCalls::kEnqueuedAndCounted);
+}
+
+void DecodeGraphs::record(const Key& key) {
+  Result<std::unique_ptr<memory::Recording>> recording =
+      device_.record(compute_, [&] { enqueue(key); });
+  if (recording.ok()) {
+    graphs_[key].recording = std::move(recording).value();
+    return;
+  }
+  refused_ = true;
+  spdlog::warn(
+      "no CUDA graph of a decode step of {} sequences, nor further ones: {}; such steps are "
+      "launched kernel by kernel",
+      key.size, recording.status().message());
+}
+
+void DecodeGraphs::record_all(bool with_rows) {
+  const SteadyClock::time_point begin = SteadyClock::now();
+  const int64_t bytes_before = device_.available_bytes();
+  std::string sizes;
+  int64_t pieces = 0;
+  for (const int64_t size : sizes_) {
+    const Key key{size, with_rows ? Rows::kInPlace : Rows::kNone};
+    upload({}, {}, size);
+    enqueue(key);
+    compute_.synchronize();
+    graphs_[key].has_run = true;
+    record(key);
+    if (refused_) break;
+    sizes.append(sizes.empty() ? "" : ", ").append(std::to_string(size));
+    pieces = graphs_[key].recording->pieces();
+  }
+  if (sizes.empty()) return;
+  const std::chrono::duration<double> seconds = SteadyClock::now() - begin;
+  spdlog::info(
+      "memory: CUDA graphs {} (decode steps of {} sequences, up to {} pieces of work each, in "
+      "{:.1f} s; --enforce-eager: none)",
+      memory::format_bytes(std::max<int64_t>(bytes_before - device_.available_bytes(), 0)), sizes,
+      pieces, seconds.count());
+}
+
+void DecodeGraphs::run(
+    const BatchPlan& plan, std::span<const int32_t> row_slots, std::vector<Ticket> tickets) {
+  Key key{size_of(plan.tokens()), Rows::kNone};
+  if (!tickets.empty()) key.rows = in_place(row_slots) ? Rows::kInPlace : Rows::kBySlot;
+  size_ = key.size;
+  upload(plan, row_slots, key.size);
+  for (size_t i = 0; i < tickets.size(); ++i) {
+    const StagedRows staged = tickets[i].redeem();
+    const bool awaited = staged.ready == nullptr || staged.ready == staged_[i].ready;
+    if (!awaited) compute_.wait(*staged.ready, staged.waited_ns);
+  }
+  Graph& graph = graphs_[key];
+  if (graph.recording == nullptr && graph.has_run && !refused_) record(key);
+  if (graph.recording != nullptr) {
+    graph.recording->replay(compute_);
+    ++replays_;
+  } else {
+    enqueue(key);
+    graph.has_run = true;
+  }
+  count(plan, key);
+}
+
+void DecodeGraphs::count(const BatchPlan& plan, const Key& key) {
+  Batch batch = batch_of(key.size);
+  batch.tokens = plan.tokens();
+  batch.sequences = plan.tokens();
+  for (const PlannedSequence& p : plan.sequences) batch.context_tokens += p.begin + 1;
+  batch.attended = batch.context_tokens;
+  std::vector<Ticket> tickets;
+  for (size_t i = 0; key.rows != Rows::kNone && i < staged_.size(); ++i) {
+    StagedRows staged = staged_[i];
+    staged.ready = nullptr;
+    staged.in_step_order = key.rows == Rows::kInPlace;
+    if (staged.in_step_order) staged.rows = staged.rows.row_range(0, batch.tokens);
+    tickets.emplace_back(staged);
+  }
+  ops_.set_calls(OpCalls::kOnlyCounted);
+  model_.forward(compute_, batch, nullptr, batch.tokens, std::move(tickets));
+  ops_.set_calls(OpCalls::kEnqueuedAndCounted);
+}
+
+View DecodeGraphs::logits(int64_t first, int64_t count) {
+  if (size_ <= limits_.logit_rows) ops_.set_calls(OpCalls::kOnlyCounted);
+  const View logits = model_.logits(compute_, first, count);
+  ops_.set_calls(OpCalls::kEnqueuedAndCounted);
+  return logits;
+}
+
+}  // namespace engram::engine

@@ -1,0 +1,145 @@
+// Recorded work of a stream: replayed with what memory holds then, after what it waits for.
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "memory/device/device.h"
+#include "memory/device/device_cuda.h"
+
+namespace engram::memory {
+namespace {
+
+// Null once it has printed why there is none; ctest then reports the test as skipped.
+std::unique_ptr<Device> gpu() {
+  Result<std::unique_ptr<Device>> device = make_cuda_device(0);
+  if (device.ok()) return std::move(device).value();
+  std::printf("SKIPPED: %s\n", device.status().to_string().c_str());
+  return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("the CPU records nothing", "[recording]") {
+  const std::unique_ptr<Device> device = make_cpu_device(1);
+  const std::unique_ptr<Stream> stream = device->make_stream("work");
+  CHECK_FALSE(device->records());
+  CHECK(device->record(*stream, [] {}).status().code() == Code::kUnimplemented);
+}
+
+TEST_CASE("recorded work runs with every replay and not before", "[recording]") {
+  const std::unique_ptr<Device> device = gpu();
+  if (device == nullptr) return;
+  const std::unique_ptr<Stream> stream = device->make_stream("work");
+  Buffer host = device->allocate_pinned("host", 8).value();
+  Buffer buffer = device->allocate("buffer", 4).value();
+  int* const ends = host.as<int>();
+  const std::unique_ptr<Recording> recording =
+      device
+          ->record(
+              *stream,
+              [&] {
+                device->copy(*stream, buffer.data(), &ends[0], 4);
+                device->copy(*stream, &ends[1], buffer.data(), 4);
+              })
+          .value();
+  CHECK(recording->pieces() == 2);
+  stream->synchronize();
+  CHECK(ends[1] == 0);
+  for (const int number : {5, 7}) {
+    ends[0] = number;
+    recording->replay(*stream);
+    stream->synchronize();
+    CHECK(ends[1] == number);
+  }
+}
+
+TEST_CASE("a replay waits for the last record of an event from outside", "[recording]") {
+  const std::unique_ptr<Device> device = gpu();
+  if (device == nullptr) return;
+  const std::unique_ptr<Stream> stream = device->make_stream("work");
+  const std::unique_ptr<Stream> side = device->make_stream("side");
+  const std::unique_ptr<Event> ready = device->make_event();
+  Buffer host = device->allocate_pinned("host", 8).value();
+  Buffer buffer = device->allocate("buffer", 4).value();
+  int* const ends = host.as<int>();
+  const std::unique_ptr<Recording> recording =
+      device
+          ->record(
+              *stream,
+              [&] {
+                stream->wait(*ready, nullptr);
+                device->copy(*stream, &ends[1], buffer.data(), 4);
+              })
+          .value();
+  recording->replay(*stream);  // the event was never recorded: nothing to wait for
+  stream->synchronize();
+  for (int number = 1; number < 4; ++number) {
+    side->enqueue_host([&, number] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(3));
+      ends[0] = number;
+    });
+    device->copy(*side, buffer.data(), &ends[0], 4);
+    side->record(*ready);
+    recording->replay(*stream);
+    stream->synchronize();
+    CHECK(ends[1] == number);
+  }
+}
+
+TEST_CASE("a recording may take in another stream", "[recording]") {
+  const std::unique_ptr<Device> device = gpu();
+  if (device == nullptr) return;
+  const std::unique_ptr<Stream> stream = device->make_stream("work");
+  const std::unique_ptr<Stream> side = device->make_stream("side");
+  const std::unique_ptr<Event> fork = device->make_event();
+  const std::unique_ptr<Event> join = device->make_event();
+  Buffer host = device->allocate_pinned("host", 8).value();
+  Buffer buffer = device->allocate("buffer", 4).value();
+  int* const ends = host.as<int>();
+  const std::unique_ptr<Recording> recording =
+      device
+          ->record(
+              *stream,
+              [&] {
+                stream->record(*fork);
+                side->wait(*fork, nullptr);
+                device->copy(*side, buffer.data(), &ends[0], 4);
+                side->record(*join);
+                stream->wait(*join, nullptr);
+                device->copy(*stream, &ends[1], buffer.data(), 4);
+              })
+          .value();
+  for (const int number : {3, 4}) {
+    ends[0] = number;
+    recording->replay(*stream);
+    stream->synchronize();
+    CHECK(ends[1] == number);
+  }
+  // Both streams are as they were.
+  ends[0] = 9;
+  device->copy(*side, &ends[1], &ends[0], 4);
+  side->synchronize();
+  CHECK(ends[1] == 9);
+}
+
+TEST_CASE("rows that lie apart are copied, and nothing between them", "[recording]") {
+  const std::unique_ptr<Device> device = gpu();
+  if (device == nullptr) return;
+  const std::unique_ptr<Stream> stream = device->make_stream("work");
+  Buffer from = device->allocate_pinned("from", 4 * 6).value();
+  Buffer to = device->allocate_pinned("to", 4 * 20).value();
+  std::iota(from.as<int>(), from.as<int>() + 6, 1);
+  Buffer on_device = device->allocate("on the device", 4 * 20).value();
+  device->copy_strided(*stream, on_device.data(), 4 * 7, from.data(), 4 * 2, 4 * 2, 3);
+  device->copy(*stream, to.data(), on_device.data(), to.bytes());
+  stream->synchronize();
+  const std::vector<int> expected = {1, 2, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 5, 6, 0, 0, 0, 0};
+  CHECK(std::vector<int>(to.as<int>(), to.as<int>() + 20) == expected);
+}
+
+}  // namespace engram::memory
