@@ -50,6 +50,10 @@ void for_each_piece(memory::CpuWorkers& workers, int64_t bytes, const F& piece) 
   });
 }
 
+int64_t work_of(const Case& c) {
+  return c.flops != 0 ? c.flops : c.bytes;
+}
+
 }  // namespace
 
 Options parse_options(int argc, char** argv) {
@@ -139,8 +143,7 @@ double Suite::median_us(const std::string& name) const {
 double Suite::peak_rate(Peak peak) const {
   const auto rate = [this](const char* name) {
     const Timed* timed = find(name);
-    const int64_t work = timed->work.flops != 0 ? timed->work.flops : timed->work.bytes;
-    return static_cast<double>(work) / median(timed->us) * 1e-3;
+    return static_cast<double>(work_of(timed->work)) / median(timed->us) * 1e-3;
   };
   switch (peak) {
     case Peak::kRead:
@@ -172,8 +175,9 @@ void Suite::print(const Timed& timed) const {
   if (c.peak == Peak::kFma) std::printf("  %5.3f of multiply-add", gflops / peak_rate(Peak::kFma));
   if (c.peak == Peak::kCase && find(c.against) != nullptr) {
     const Timed& other = *find(c.against);
-    const double rate = static_cast<double>(other.work.bytes) / median(other.us) * 1e-3;
-    std::printf("  %5.3f of \"%s\"", gbs / rate, c.against.c_str());
+    const double rate = static_cast<double>(work_of(other.work)) / median(other.us);
+    const double share = static_cast<double>(work_of(c)) / us / rate;
+    std::printf("  %5.3f of \"%s\"", share, c.against.c_str());
   }
   if (c.hash) std::printf("  hash %016llx", static_cast<unsigned long long>(c.hash()));
   std::printf("\n");

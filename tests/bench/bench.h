@@ -36,7 +36,7 @@ enum class Peak {
   kRead,  // sequential reads by all threads
   kFma,   // f32 multiply-adds in registers, all threads
   kCopy,  // sequential copies by all threads, payload
-  kCase,  // the rate of the case named `against`
+  kCase,  // the rate of the case named `against`, in what it computes, or moves if nothing
 };
 
 struct Case {

@@ -48,6 +48,17 @@ class OpsBench {
         add_attention(dtype, 8, context / (smoke ? 32 : 1) - 1, 1);
       }
     }
+    // Against the same tokens over the cache of the activations' own dtype.
+    for (const DType dtype : {DType::kBf16, DType::kF32}) {
+      const int64_t first = (smoke ? 128 : 4096) - 1;
+      add_attention(dtype, 1, first, 1, DType::kF8E4m3);
+      add_attention(dtype, 8, first, 1, DType::kF8E4m3);
+      add_attention(dtype, 1, 0, smoke ? 40 : 512, DType::kF8E4m3);
+    }
+    if (!smoke) {
+      add_attention(DType::kBf16, 1, 32767, 1);
+      add_attention(DType::kBf16, 1, 32767, 1, DType::kF8E4m3);
+    }
     for (const int64_t tokens : {1, 8, smoke ? 16 : 512}) add_rows(tokens);
     for (const int64_t rows : {1, 8}) add_sampling(rows, smoke ? 1000 : kVocabulary);
   }
@@ -63,7 +74,8 @@ class OpsBench {
       int64_t flops,
       Peak peak,
       const std::function<uint64_t()>& hash,
-      const std::function<void()>& enqueue) {
+      const std::function<void()>& enqueue,
+      const std::string& against = "") {
     // Small work is repeated, as a step repeats it, so that the queue's start does not count.
     const int64_t repeats = std::clamp<int64_t>(4'000'000 / std::max<int64_t>(bytes, 1), 1, 64);
     suite_.add(
@@ -72,6 +84,7 @@ class OpsBench {
          .flops = flops * repeats,
          .repeats = repeats,
          .peak = peak,
+         .against = against,
          .run =
              [this, enqueue, repeats] {
                for (int64_t i = 0; i < repeats; ++i) enqueue();
@@ -89,6 +102,10 @@ class OpsBench {
 
   // `sequences` sequences compute `count` tokens each from position `first`.
   void add_attention(DType dtype, int64_t sequences, int64_t first, int64_t count) {
+    add_attention(dtype, sequences, first, count, dtype);
+  }
+
+  void add_attention(DType dtype, int64_t sequences, int64_t first, int64_t count, DType cache) {
     const int64_t length = first + count;
     const int64_t pages = (length + kPageTokens - 1) / kPageTokens;
     const std::vector<int32_t> order = testing::shuffled_pages(random_, sequences * pages);
@@ -97,21 +114,26 @@ class OpsBench {
       batch.add(first, count, {order.begin() + s * pages, order.begin() + (s + 1) * pages});
     }
     const int64_t cache_rows = sequences * pages * kKvHeads * kPageTokens;
-    const View keys = random(dtype, cache_rows, kHeadDim, 1.0);
-    const View values = random(dtype, cache_rows, kHeadDim, 1.0);
-    const KvLayer kv{keys.data, values.data, dtype, kPageTokens, kKvHeads, kHeadDim};
+    const Rows keys = testing::random_rows(random_, dtype, cache_rows, kHeadDim, 1.0);
+    const Rows values = testing::random_rows(random_, dtype, cache_rows, kHeadDim, 1.0);
+    const KvLayer kv = rig_.put_cache(keys, values, cache, kPageTokens, kKvHeads);
     const engine::Batch device_batch = rig_.put(batch);
     const View q = random(dtype, batch.tokens(), kHidden, 1.0);
     const View out = rig_.filled(dtype, batch.tokens(), kHidden, 0.0);
     // Two multiply-adds per element of every key a token sees.
     const int64_t seen = sequences * (count * first + count * (count + 1) / 2);
     const int64_t cache_bytes =
-        2 * sequences * length * kKvHeads * kHeadDim * memory::dtype_bytes(dtype);
-    add(std::string("attention ") + memory::dtype_name(dtype) + " S=" + std::to_string(sequences) +
-            " tokens=" + std::to_string(count) + " from=" + std::to_string(first),
-        cache_bytes, 4 * seen * kHeads * kHeadDim, count > 1 ? Peak::kFma : Peak::kRead,
-        hash_of(out),
-        [=, this] { rig_.ops().attention(rig_.stream(), device_batch, q, kv, 0.125f, out); });
+        2 * sequences * length * kKvHeads * engine::kv_head_bytes(cache, kHeadDim);
+    const std::string name = std::string("attention ") + memory::dtype_name(dtype) +
+                             " S=" + std::to_string(sequences) +
+                             " tokens=" + std::to_string(count) + " from=" + std::to_string(first);
+    const bool same = cache == dtype;
+    const Peak peak = !same ? Peak::kCase : count > 1 ? Peak::kFma : Peak::kRead;
+    add(
+        same ? name : name + " cache=" + memory::dtype_name(cache), cache_bytes,
+        4 * seen * kHeads * kHeadDim, peak, hash_of(out),
+        [=, this] { rig_.ops().attention(rig_.stream(), device_batch, q, kv, 0.125f, out); },
+        same ? "" : name);
   }
 
   void add_rows(int64_t tokens) {

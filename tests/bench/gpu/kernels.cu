@@ -185,6 +185,9 @@ void enqueue_read(Stream& stream, const void* from, int64_t bytes, int blocks, u
 void enqueue_fill_bf16(Stream& stream, void* to, int64_t count, float scale, uint32_t seed) {
   fill<memory::Bf16>(stream, to, count, scale, seed);
 }
+void enqueue_fill_e4m3(Stream& stream, void* to, int64_t count, float scale, uint32_t seed) {
+  fill<memory::E4m3>(stream, to, count, scale, seed);
+}
 void enqueue_fill_f32(Stream& stream, void* to, int64_t count, float scale, uint32_t seed) {
   fill<float>(stream, to, count, scale, seed);
 }

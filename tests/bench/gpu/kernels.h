@@ -43,6 +43,7 @@ class Timer {
 void enqueue_read(Stream& stream, const void* from, int64_t bytes, int blocks, uint32_t* sink);
 // Even values in -scale .. scale.
 void enqueue_fill_bf16(Stream& stream, void* to, int64_t count, float scale, uint32_t seed);
+void enqueue_fill_e4m3(Stream& stream, void* to, int64_t count, float scale, uint32_t seed);
 void enqueue_fill_f32(Stream& stream, void* to, int64_t count, float scale, uint32_t seed);
 
 // Rows as they are stored, nothing decoded: what a gather costs that does nothing else.

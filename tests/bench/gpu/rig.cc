@@ -50,6 +50,8 @@ View Rig::random(DType dtype, int64_t rows, int64_t cols, float scale) {
       memory::make_view(allocate(rows * cols * memory::dtype_bytes(dtype)), dtype, rows, cols);
   if (dtype == DType::kF32) {
     enqueue_fill_f32(*stream_, view.data, rows * cols, scale, seed_++);
+  } else if (dtype == DType::kF8E4m3) {
+    enqueue_fill_e4m3(*stream_, view.data, rows * cols, scale, seed_++);
   } else {
     ENGRAM_CHECK(dtype == DType::kBf16);
     enqueue_fill_bf16(*stream_, view.data, rows * cols, scale, seed_++);

@@ -69,6 +69,15 @@ TEST_CASE("invariant on CUDA: chunks, company, pages and fetching change no id",
   o.cuda_graphs = true;
   o.ngram_fetch = "sync";
   check_near(tests::run_all(o, requests), whole);
+  o.ngram_fetch = "prefetch";
+  o.kv_cache_dtype = "fp8";
+  const std::vector<RequestResult> coarse = tests::run_all(o, requests);
+  o.max_num_seqs = 1;
+  o.max_num_batched_tokens = 5;
+  check_near(tests::run_alone(o, requests), coarse);
+  o.kv_cache_dtype = "auto";
+  o.max_num_seqs = 8;
+  o.max_num_batched_tokens = 24;
   // The module does matter: without it the model is another one.
   o.ngram_fetch = "skip";
   CHECK(tests::run_all(o, requests)[3].choices[0].ids != whole[3].choices[0].ids);
