@@ -84,7 +84,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   p->slot_serial_.resize(static_cast<size_t>(p->slots_));
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
-    layer->store = store.get();
+    p->use_store(*layer, *store);
     layer->ready = device.make_event();
     ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));
   }
@@ -126,6 +126,11 @@ Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
   }
   for (const std::unique_ptr<Layer>& layer : layers_) find_direct(*layer);
   return {};
+}
+
+void Prefetch::use_store(Layer& layer, memory::RowStore& store) const {
+  layer.store = &store;
+  layer.host_rows = device_.host_reads_buffers() && !store.in_memory().empty();
 }
 
 void Prefetch::find_direct(Layer& layer) const {
@@ -215,6 +220,7 @@ void Prefetch::forget(uint64_t sequence) {
 }
 
 Prefetch::Fetch& Prefetch::next_fetch() {
+  count_fetched();
   Fetch& fetch = *ring_[++serial_ % ring_.size()];
   fetch.finished->synchronize();
   settle(fetch);
@@ -263,6 +269,9 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
       const size_t before = ids.size();
       ids.resize(before + static_cast<size_t>((end - begin) * g.columns()));
       hash_rows(g, known.canonical, begin, end, ids.data() + before);
+      if (fetches_ahead() && layers_[l]->host_rows && std::ssize(ids) <= kRowsAtOnce) {
+        layers_[l]->store->will_gather(std::span<const int64_t>(ids).subspan(before));
+      }
       if (!quarantined_.empty()) mark_quarantined(fetch, l, fetch.tokens);
     }
     fetch.tokens += end - begin;
@@ -319,6 +328,7 @@ void Prefetch::count_usage(const Fetch& fetch) {
 }
 
 void Prefetch::look_ahead(std::span<const FetchRange> expected) {
+  count_fetched();
   if (!fetches_ahead()) return;
   std::map<uint64_t, const FetchRange*> by_sequence;
   for (const FetchRange& range : expected) by_sequence[range.sequence] = &range;
@@ -347,7 +357,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
     room -= fetch->tokens - before;
     fetch->hash_ns += ns_since(begin);
   }
-  if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch);
+  if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch, Waiting::kNobody);
 }
 
 void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
@@ -361,7 +371,7 @@ void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
     stage(fetch, range, std::max<int64_t>(room, 0), true);
   }
   fetch.hash_ns = ns_since(begin);
-  if (fetch.tokens > 0) enqueue(fetch);
+  if (fetch.tokens > 0) enqueue(fetch, Waiting::kStep);
 }
 
 int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores) {
@@ -373,7 +383,7 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
   for (auto& [id, known] : known_) free_staged(known, 0, INT64_MAX);
   for (size_t l = 0; l < layers_.size(); ++l) {
     ENGRAM_CHECK(stores[l]->geometry().vector_width() == layers_[l]->view.cols);
-    layers_[l]->store = stores[l].get();
+    use_store(*layers_[l], *stores[l]);
     find_direct(*layers_[l]);
   }
   quarantined_.clear();
@@ -381,6 +391,7 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
 }
 
 void Prefetch::drain() {
+  count_fetched();
   for (const std::unique_ptr<Fetch>& fetch : ring_) {
     fetch->finished->synchronize();
     settle(*fetch);
@@ -394,6 +405,7 @@ void Prefetch::use_verifier(RowVerifier* verifier) {
 
 std::vector<uint64_t> Prefetch::quarantine(
     size_t table, int64_t row, const memory::Status& status) {
+  count_fetched();
   quarantined_.emplace(std::pair(table, row), status);
   std::vector<uint64_t> requests;
   for (const auto& [request, usage] : usage_) {
@@ -447,7 +459,7 @@ std::span<const int32_t> Prefetch::prepare(
     fetch->hash_ns = ns_since(begin);
     late_tokens_ += fetch->tokens;
     late_serial_ = fetch->serial;
-    enqueue(*fetch);
+    enqueue(*fetch, Waiting::kStep);
   }
   for (const PlannedSequence& p : plan.sequences) {
     Known& known = known_.at(p.sequence);
@@ -456,7 +468,9 @@ std::span<const int32_t> Prefetch::prepare(
       ENGRAM_CHECK(at != known.staged.end());
       ENGRAM_CHECK(at->first == position);
       step_slots_.push_back(at->second.slot);
-      step_serial_ = std::max(step_serial_, at->second.serial);
+      const Fetch& from = *ring_[at->second.serial % ring_.size()];
+      const bool awaited = from.serial == at->second.serial && !from.at_once;
+      if (awaited) step_serial_ = std::max(step_serial_, at->second.serial);
       in_step_.push_back({at->second, known.request});
       at = known.staged.erase(at);
     }
@@ -475,7 +489,8 @@ std::vector<Ticket> Prefetch::tickets() {
   for (size_t l = 0; l < layers_.size(); ++l) {
     // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
     // was used again since had been waited for then.
-    const bool in_flight = mode_ == FetchMode::kPrefetch && fetch->serial == step_serial_;
+    const bool in_flight =
+        mode_ == FetchMode::kPrefetch && step_serial_ != 0 && fetch->serial == step_serial_;
     const memory::Event* gathered =
         fetch->for_step ? layers_[l]->ready.get() : fetch->gathered[l].get();
     StagedRows staged{
@@ -540,7 +555,8 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   return step;
 }
 
-PrefetchStats Prefetch::stats() const {
+PrefetchStats Prefetch::stats() {
+  count_fetched();
   PrefetchStats stats;
   stats.hash_ns = hash_ns_;
   stats.fetches = static_cast<int64_t>(serial_);

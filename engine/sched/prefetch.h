@@ -4,8 +4,9 @@
 // Every token whose rows are fetched has a staging slot, the same in all Engram layers. Decode
 // tokens are fetched right after they are sampled, prompts one chunk ahead of the step being run;
 // what a step needs and nobody fetched yet is fetched when it is planned. The side stream is one
-// FIFO; within a fetch the layer that is reached first comes first. A slot is free again when the
-// step that read it is committed, or when its token is no longer expected to run.
+// FIFO; within a fetch the layer that is reached first comes first. A few rows of host memory are
+// gathered on the spot instead: that takes less time than waking another thread. A slot is free
+// again when the step that read it is committed, or when its token is no longer expected to run.
 //
 // A gather may fail. The tokens it could not serve are known once their step was run: commit()
 // names their sequences, whose results mean nothing. Rows fetched ahead of their step are fetched a
@@ -14,7 +15,7 @@
 // Tokens of a decode step, fetched when they were sampled, have the first slots, in the order of
 // sampling, which mostly is that of the step: work that was recorded finds them there every step.
 //
-// One thread (the engine's); gathers run on the side stream's.
+// One thread (the engine's); what is not gathered on the spot is gathered by the side stream's.
 #pragma once
 
 #include <atomic>
@@ -193,9 +194,15 @@ class Prefetch {
   // The step prepared last was run.
   StepFetch commit(const BatchPlan& plan);
 
-  const FetchUsage& usage(uint64_t request) const { return usage_.at(request); }
-  void forget_usage(uint64_t request) { usage_.erase(request); }
-  PrefetchStats stats() const;
+  const FetchUsage& usage(uint64_t request) {
+    count_fetched();
+    return usage_.at(request);
+  }
+  void forget_usage(uint64_t request) {
+    count_fetched();
+    usage_.erase(request);
+  }
+  PrefetchStats stats();
   // Returns when all fetches are done.
   void synchronize_for_test() { side_->synchronize(); }
 
@@ -221,8 +228,9 @@ class Prefetch {
   struct Fetch {
     uint64_t serial = 0;  // 0: never used
     int64_t tokens = 0;
+    bool at_once = false;  // gathered before anything else was done: no event to wait for
     int64_t hash_ns = 0;
-    std::atomic<int64_t> gather_ns{0};  // written by the side stream
+    std::atomic<int64_t> gather_ns{0};  // written by the gathering thread
     bool settled = true;                // its times are with its requests, its failures in failed_
     bool for_step = false;              // for the next step, and Layer::ready tells when it is done
     std::vector<Owner> owners;
@@ -239,6 +247,7 @@ class Prefetch {
   };
   struct Layer {
     memory::RowStore* store = nullptr;
+    bool host_rows = false;  // all in host memory, and the host gathers them
     // Where the device itself reads the table's rows, one part or two; none: the host gathers.
     std::vector<memory::PlacedRows> direct;
     memory::Buffer staging;
@@ -267,6 +276,12 @@ class Prefetch {
     uint64_t request = 0;
   };
 
+  // Rows of all layers together that are gathered on the spot: about what can be read in the time
+  // that waking a thread takes, whose core the layers may be using.
+  static constexpr int64_t kRowsAtOnce = 64;
+  // Who waits meanwhile: the step that is about to begin, or nobody.
+  enum class Waiting { kStep, kNobody };
+
   Prefetch(
       memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
   memory::Status allocate_staging(Layer& layer, memory::DType act);
@@ -284,9 +299,16 @@ class Prefetch {
   void hand_over_samples(Fetch& fetch, size_t index);
   void mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token);
   void drain();
-  void enqueue(Fetch& fetch);
+  void enqueue(Fetch& fetch, Waiting waiting);
+  bool fits_at_once(const Fetch& fetch) const;
+  void gather_at_once(Fetch& fetch, Waiting waiting);
+  void use_store(Layer& layer, memory::RowStore& store) const;
   void find_direct(Layer& layer) const;
+  void gather(Fetch& fetch, size_t layer, bool exposed);
   void enqueue_gather(Fetch& fetch, size_t layer);
+  void count_rows(const Fetch& fetch, size_t layer);
+  void count_distinct(const Fetch& fetch);
+  void count_fetched();
   void enqueue_decode(Fetch& fetch, size_t layer);
   void record_gathered(memory::Stream& stream, const Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
@@ -308,6 +330,9 @@ class Prefetch {
   // Engine thread.
   FetchMode mode_;
   std::vector<std::unique_ptr<Fetch>> ring_;
+  const Fetch* on_side_ = nullptr;  // the last one that was not gathered on the spot
+  // What they fetched is not with their requests so far: that is done while the device is busy.
+  std::vector<const Fetch*> uncounted_;
   uint64_t serial_ = 0;
   SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
@@ -318,7 +343,7 @@ class Prefetch {
   std::map<uint64_t, FetchUsage> usage_;
   std::vector<InStep> in_step_;
   std::vector<int32_t> step_slots_;
-  uint64_t step_serial_ = 0;  // the newest fetch the step reads
+  uint64_t step_serial_ = 0;  // the newest fetch of the side stream that the step reads
   uint64_t late_serial_ = 0;  // the fetch made for the step; 0: none
   int64_t waited_before_ns_ = 0;
   int64_t hash_ns_ = 0;

@@ -19,7 +19,7 @@ void poison(const memory::View& staging, int32_t slot) {
       static_cast<uint8_t*>(staging.data) + slot * bytes, kAllOnes, static_cast<size_t>(bytes));
 }
 
-int64_t count_distinct(std::vector<int64_t> ids) {
+int64_t distinct(std::vector<int64_t> ids) {
   std::ranges::sort(ids);
   return std::ranges::unique(ids).begin() - ids.begin();
 }
@@ -62,39 +62,47 @@ void Prefetch::enqueue_decode(Fetch& fetch, size_t index) {
   }
 }
 
+void Prefetch::count_rows(const Fetch& fetch, size_t index) {
+  Layer& layer = *layers_[index];
+  const memory::TableGeometry& g = layer.store->geometry();
+  layer.rows += std::ssize(fetch.row_ids[index]);
+  layer.bytes += std::ssize(fetch.row_ids[index]) * (g.value_bytes() + g.scale_bytes());
+}
+
+// On the gathering thread.
+void Prefetch::gather(Fetch& fetch, size_t index, bool exposed) {
+  const SteadyClock::time_point begin = SteadyClock::now();
+  Layer& layer = *layers_[index];
+  Failure& failure = fetch.failures[index];
+  failure.tokens.clear();
+  failure.status = layer.store->gather(
+      fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer.gathered,
+      &failure.tokens);
+  ENGRAM_CHECK(failure.status.ok() == failure.tokens.empty());
+  for (const int32_t token : failure.tokens) {
+    poison(layer.gathered, fetch.slots[static_cast<size_t>(token)]);
+  }
+  if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
+  const int64_t ns = std::chrono::nanoseconds(SteadyClock::now() - begin).count();
+  layer.gather_ns += ns;
+  fetch.gather_ns += ns;
+  if (exposed) layer.waited_ns += ns;
+}
+
 void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const bool exposed = mode_ == FetchMode::kSync;
   memory::Stream& stream = exposed ? compute_ : *side_;
-  Layer* layer = layers_[index].get();
-  const int64_t rows = static_cast<int64_t>(fetch.row_ids[index].size());
-  const memory::TableGeometry& g = layer->store->geometry();
-  layer->rows += rows;
-  layer->bytes += rows * (g.value_bytes() + g.scale_bytes());
-  if (!layer->direct.empty()) {
+  const Layer& layer = *layers_[index];
+  count_rows(fetch, index);
+  if (!layer.direct.empty()) {
     enqueue_decode(fetch, index);
     record_gathered(stream, fetch, index);
     return;
   }
-  stream.enqueue_host([this, &fetch, layer, index, exposed] {
-    const SteadyClock::time_point begin = SteadyClock::now();
-    Failure& failure = fetch.failures[index];
-    failure.tokens.clear();
-    failure.status = layer->store->gather(
-        fetch.row_ids[index].data(), fetch.slots.data(), fetch.tokens, layer->gathered,
-        &failure.tokens);
-    ENGRAM_CHECK(failure.status.ok() == failure.tokens.empty());
-    for (const int32_t token : failure.tokens) {
-      poison(layer->gathered, fetch.slots[static_cast<size_t>(token)]);
-    }
-    if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
-    const int64_t ns = std::chrono::nanoseconds(SteadyClock::now() - begin).count();
-    layer->gather_ns += ns;
-    fetch.gather_ns += ns;
-    if (exposed) layer->waited_ns += ns;
-  });
+  stream.enqueue_host([this, &fetch, index, exposed] { gather(fetch, index, exposed); });
   if (fetch.device_slots.data() != nullptr) {
     device_.copy_rows(
-        stream, layer->view, layer->gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
+        stream, layer.view, layer.gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
   }
   record_gathered(stream, fetch, index);
 }
@@ -164,24 +172,55 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
   }
 }
 
-void Prefetch::enqueue(Fetch& fetch) {
+// Not while the side stream works: what it still writes may be for slots that were freed and taken
+// again since.
+bool Prefetch::fits_at_once(const Fetch& fetch) const {
+  if (mode_ == FetchMode::kSync) return false;
+  if (on_side_ != nullptr && !on_side_->finished->done()) return false;
+  size_t rows = 0;
+  for (const std::vector<int64_t>& ids : fetch.row_ids) rows += ids.size();
+  return static_cast<int64_t>(rows) <= kRowsAtOnce &&
+         std::ranges::all_of(layers_, [](const auto& layer) { return layer->host_rows; });
+}
+
+void Prefetch::gather_at_once(Fetch& fetch, Waiting waiting) {
+  for (const size_t index : order_) {
+    count_rows(fetch, index);
+    gather(fetch, index, waiting == Waiting::kStep);
+  }
+}
+
+void Prefetch::count_distinct(const Fetch& fetch) {
+  for (size_t l = 0; l < layers_.size(); ++l) layers_[l]->unique_rows += distinct(fetch.row_ids[l]);
+}
+
+void Prefetch::enqueue(Fetch& fetch, Waiting waiting) {
   choose_samples(fetch);
   if (fetch.device_slots.data() != nullptr) {
     std::ranges::copy(fetch.slots, fetch.device_slots.as<int32_t>());
   }
-  for (const size_t index : order_) enqueue_gather(fetch, index);
-  // Counting comes after all rows are on their way and never holds up a step.
-  side_->enqueue_host([this, &fetch] {
-    for (size_t l = 0; l < layers_.size(); ++l) {
-      layers_[l]->unique_rows += count_distinct(fetch.row_ids[l]);
-    }
-  });
-  // The side stream may be ahead of the compute stream that gathers.
-  if (mode_ == FetchMode::kSync) side_->wait(*fetch.gathered[order_.back()], nullptr);
-  side_->record(*fetch.finished);
+  fetch.at_once = fits_at_once(fetch);
   hash_ns_ += fetch.hash_ns;
   fetch.settled = false;
-  count_usage(fetch);
+  uncounted_.push_back(&fetch);
+  if (fetch.at_once) {
+    gather_at_once(fetch, waiting);
+    settle(fetch);
+    return;
+  }
+  for (const size_t index : order_) enqueue_gather(fetch, index);
+  // Counting comes after all rows are on their way and never holds up a step.
+  if (mode_ == FetchMode::kPrefetch) side_->enqueue_host([this, &fetch] { count_distinct(fetch); });
+  (mode_ == FetchMode::kSync ? compute_ : *side_).record(*fetch.finished);
+  on_side_ = &fetch;
+}
+
+void Prefetch::count_fetched() {
+  for (const Fetch* fetch : uncounted_) {
+    count_usage(*fetch);
+    if (fetch->at_once || mode_ == FetchMode::kSync) count_distinct(*fetch);
+  }
+  uncounted_.clear();
 }
 
 }  // namespace engram::engine

@@ -30,11 +30,19 @@ using memory::TableGeometry;
 constexpr int64_t kRowWidth = 4;
 
 // Row r of a layer holds r * 8 + k: every element says which row it is of. `before` is called at
-// the begin of each gather, on the side stream's thread.
+// the begin of each gather, on the gathering thread.
 class SlowStore : public memory::RowStore {
  public:
   SlowStore(TableGeometry geometry, std::function<void()> before)
       : geometry_(std::move(geometry)), before_(std::move(before)) {}
+
+  // As if the rows were in host memory: a few of them are gathered on the spot.
+  void pretend_in_memory() { in_memory_ = true; }
+  std::vector<memory::PlacedRows> in_memory() const override {
+    return std::vector<memory::PlacedRows>(in_memory_ ? 1 : 0);
+  }
+  void will_gather(std::span<const int64_t> row_ids) override { hinted_ += std::ssize(row_ids); }
+  int64_t hinted() const { return hinted_; }
 
   const TableGeometry& geometry() const override { return geometry_; }
   std::string placement() const override { return "test"; }
@@ -51,6 +59,7 @@ class SlowStore : public memory::RowStore {
       int64_t tokens,
       memory::View out,
       std::vector<int32_t>* failed) override {
+    CHECK_FALSE(gathering_.exchange(true));  // by one thread at a time
     before_();
     const int64_t columns = geometry_.columns();
     memory::Status status;
@@ -63,10 +72,14 @@ class SlowStore : public memory::RowStore {
       float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
       for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
     }
+    gathering_ = false;
     return status;
   }
 
   TableGeometry geometry_;
+  bool in_memory_ = false;
+  int64_t hinted_ = 0;
+  std::atomic<bool> gathering_ = false;
   const std::set<int32_t>* failing_ = nullptr;
   std::function<void()> before_;
 };
@@ -89,10 +102,14 @@ TokenMap token_map() {
 }
 
 struct Rig {
-  Rig(FetchMode mode, const PrefetchLimits& limits, std::function<void()> before)
+  Rig(FetchMode mode,
+      const PrefetchLimits& limits,
+      std::function<void()> before,
+      bool in_memory = false)
       : device(memory::make_cpu_device(1)), compute(device->make_stream("compute")) {
     for (TableGeometry& g : derive_geometries(config(), memory::RowCodec::kF32, map.pad)) {
       stores.push_back(std::make_unique<SlowStore>(std::move(g), before));
+      if (in_memory) store(stores.size() - 1).pretend_in_memory();
     }
     auto made = Prefetch::make(*device, *compute, stores, map, DType::kF32, mode, limits);
     REQUIRE(made.ok());
@@ -160,14 +177,15 @@ std::vector<std::vector<float>> run_step(
 }
 
 // The engine's loop around Scheduler and Prefetch with random requests.
-void random_load(FetchMode mode, uint64_t seed) {
-  CAPTURE(seed, static_cast<int>(mode));
+void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
+  CAPTURE(seed, in_memory, static_cast<int>(mode));
   std::mt19937_64 random(seed);
   std::mt19937_64 pauses(seed + 1);
   const PrefetchLimits limits{.max_num_batched_tokens = 16, .max_num_seqs = 5};
-  Rig rig(mode, limits, [&pauses] {
+  const auto pause = [&pauses] {
     std::this_thread::sleep_for(std::chrono::microseconds(pauses() % 300));
-  });
+  };
+  Rig rig(mode, limits, pause, in_memory);
   memory::PagePool pool(24, 4);
   Scheduler scheduler({.max_num_seqs = 5, .max_num_batched_tokens = 16}, pool);
   std::map<uint64_t, int64_t> targets;
@@ -261,8 +279,10 @@ void random_load(FetchMode mode, uint64_t seed) {
 
 TEST_CASE("prefetch: random load reads the right rows and returns every slot", "[prefetch]") {
   for (const uint64_t seed : {1u, 2u, 3u}) {
-    random_load(FetchMode::kPrefetch, seed);
-    random_load(FetchMode::kSync, seed);
+    for (const bool in_memory : {false, true}) {
+      random_load(FetchMode::kPrefetch, in_memory, seed);
+      random_load(FetchMode::kSync, in_memory, seed);
+    }
   }
 }
 
@@ -333,6 +353,57 @@ TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits",
   CHECK(rig.prefetch->usage(9).gather_ns > 0);
   CHECK(rig.prefetch->usage(9).rows == 2 * 7 * 4);
   CHECK(rig.prefetch->usage(9).unique.size() <= 2 * 7 * 4);
+}
+
+TEST_CASE("prefetch: a few rows of host memory are gathered on the spot", "[prefetch]") {
+  std::thread::id gathered_by;
+  Rig rig(
+      FetchMode::kPrefetch, kSmall, [&] { gathered_by = std::this_thread::get_id(); }, true);
+  OneStep step(3);
+  rig.prefetch->add(1, 9);
+  const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+  CHECK(gathered_by == std::this_thread::get_id());
+  CHECK(rig.store(0).hinted() == 3 * 4);
+  std::vector<Ticket> tickets = rig.prefetch->tickets();
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const StagedRows rows = tickets[layer].redeem();
+    CHECK(rows.ready == nullptr);
+    const std::vector<float> expected = rig.expected(layer, step.tokens_of()[0], 1);
+    const float* row = staged_row(rows, slots, 1);
+    CHECK(std::vector<float>(row, row + rows.rows.cols) == expected);
+  }
+  CHECK(rig.prefetch->usage(9).rows == 2 * 3 * 4);
+  CHECK(rig.prefetch->usage(9).gather_ns > 0);
+  CHECK(rig.prefetch->stats().layers[0].unique_rows > 0);
+  CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns > 0);
+}
+
+TEST_CASE("prefetch: nothing is gathered on the spot behind the side stream's back", "[prefetch]") {
+  std::atomic<bool> hold = true;
+  const std::thread::id engine = std::this_thread::get_id();
+  const auto wait = [&] {
+    while (hold && std::this_thread::get_id() != engine) std::this_thread::yield();
+  };
+  Rig rig(FetchMode::kPrefetch, kSmall, wait, true);
+  const std::vector<int32_t> others(16, 5);
+  rig.prefetch->add(1, 1);
+  // Too many rows to be gathered on the spot; their slots are free again while they are on the way.
+  for (const uint64_t other : {2u, 3u}) {
+    rig.prefetch->add(other, other);
+    rig.prefetch->look_ahead(std::vector<FetchRange>{{other, others, 0, 16}});
+    rig.prefetch->forget(other);
+  }
+  OneStep step(3);
+  const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+  CHECK(slots[0] < 32);
+  hold = false;
+  const std::vector<std::vector<float>> seen = run_step(
+      rig, slots, [] {}, [] {});
+  for (size_t layer = 0; layer < 2; ++layer) {
+    const std::vector<float> first = rig.expected(layer, step.tokens_of()[0], 0);
+    CHECK(std::equal(first.begin(), first.end(), seen[layer].begin()));
+  }
+  CHECK(rig.prefetch->commit(step.plan).missing.empty());
 }
 
 TEST_CASE("prefetch: a missing wait would be noticed", "[prefetch]") {
