@@ -3,17 +3,20 @@
 // engine's side stream. Every row format, tables from 64 MiB to 12 GiB (those the memory holds), in
 // huge pages (explicit ones when the pool has them, else transparent) and in small pages.
 //
+// One line per table: what reaching a random row costs when only its first line is read, each row
+// after the one before, and independent rows. As much the machine itself adds with the size.
 // One line per table and format: ns per row of chunks of 8192 tokens x 16 rows, decoded to bf16 and
-// to f32, ns per single token, and the shares of the copy loop: its time over the gather's.
+// to f32, and ns per single token, to bf16. Behind each the share of the best copy loop, its time
+// over the gather's: of a loop that writes as many bytes as the decoding, and in brackets of one
+// that writes the stored bytes, of which an encoded row has fewer than are to be written.
 // --filter matches "PAGES SIZE FORMAT", such as "huge 1.00 GiB fp8".
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
-#include <memory>
+#include <iterator>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "memory/base/byte_text.h"
@@ -21,28 +24,18 @@
 #include "memory/table/host_arena.h"
 #include "memory/table/row_store.h"
 #include "tests/bench/bench.h"
-#include "tests/bench/peaks.h"
+#include "tests/bench/gather_rows.h"
 
 namespace engram::bench {
 namespace {
 
 using memory::DType;
-using memory::HostRowStore;
 using memory::HugePages;
 using memory::RowCodec;
-using memory::RowPlace;
-using memory::TableGeometry;
 
-constexpr int64_t kColumns = 16;
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kAhead[] = {8, 16, 32, 64};
 
-struct Format {
-  const char* name;
-  RowCodec codec;
-  int64_t width;
-  bool interleaved = false;
-};
 constexpr Format kFormats[] = {
     {"bf16 128 B", RowCodec::kBf16, 64},
     {"bf16 256 B", RowCodec::kBf16, 128},
@@ -52,107 +45,6 @@ constexpr Format kFormats[] = {
     {"fp8, tensor scale, 160 B", RowCodec::kF8Tensor, 160},
     {"int8 272 B, interleaved", RowCodec::kInt8, 256, true},
     {"int4 144 B, interleaved", RowCodec::kInt4, 256, true},
-};
-
-struct Sizes {
-  int64_t tokens = 8192;      // of one run
-  int64_t ring_tokens = 128;  // staging that stays in cache
-  int64_t runs = 16;          // with rows of their own, before rows are asked for again
-};
-
-// A format laid over the bytes of a table, with what is timed on it.
-class Rows {
- public:
-  Rows(const Format& format, uint8_t* data, int64_t bytes, const Sizes& sizes)
-      : sizes_(sizes), failed_() {
-    TableGeometry g;
-    g.codec = format.codec;
-    g.row_width = format.width;
-    g.tensor_scale = 0.01f;
-    value_bytes_ = g.value_bytes();
-    scale_bytes_ = g.scale_bytes();
-    const int64_t stride = value_bytes_ + scale_bytes_;
-    const int64_t column_rows = bytes / stride / kColumns;
-    for (int64_t c = 0; c < kColumns; ++c) {
-      g.moduli.push_back(column_rows);
-      g.offsets.push_back(c * column_rows);
-    }
-    g.rows = kColumns * column_rows;
-    place_ = {data, nullptr, value_bytes_, scale_bytes_};
-    if (scale_bytes_ > 0) place_.scales = data + g.rows * value_bytes_;
-    if (format.interleaved) place_ = {data, data + value_bytes_, stride, stride};
-    draw_ids(g);
-    staging_ = allocate("staging", sizes.ring_tokens * kColumns * (format.width * 4 + 64));
-    width_ = g.vector_width();
-    memory::Result<std::unique_ptr<HostRowStore>> store = memory::make_host_row_store(
-        std::move(g),
-        {.place = place_, .bytes = bytes, .owner = {}, .where = "host", .version = "0"});
-    ENGRAM_CHECK(store.ok());
-    store_ = std::move(store).value();
-  }
-
-  void gather(DType dtype) { gather_tokens(dtype, sizes_.tokens); }
-  // Token by token, each waiting for its rows.
-  void gather_one_by_one() { gather_tokens(DType::kBf16, 1); }
-  void copy(int64_t ahead, bool second_level) { copy_tokens(sizes_.tokens, ahead, second_level); }
-  void copy_one_by_one(bool second_level) { copy_tokens(1, kColumns, second_level); }
-
- private:
-  void draw_ids(const TableGeometry& g) {
-    ids_.resize(static_cast<size_t>(sizes_.runs * sizes_.tokens * kColumns));
-    slots_.resize(static_cast<size_t>(sizes_.tokens));
-    for (int64_t t = 0; t < sizes_.tokens; ++t) {
-      slots_[static_cast<size_t>(t)] = static_cast<int32_t>(t % sizes_.ring_tokens);
-    }
-    uint64_t state = 88172645463325252u;
-    for (size_t i = 0; i < ids_.size(); ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      const size_t column = i % kColumns;
-      const uint64_t draw = (state >> 20) % static_cast<uint64_t>(g.moduli[column]);
-      ids_[i] = g.offsets[column] + static_cast<int64_t>(draw);
-    }
-  }
-  void gather_tokens(DType dtype, int64_t at_a_time) {
-    const memory::View out = memory::make_view(staging_.data(), dtype, sizes_.ring_tokens, width_);
-    const int64_t* ids = next_ids();
-    for (int64_t t = 0; t < sizes_.tokens; t += at_a_time) {
-      const memory::Status status =
-          store_->gather(ids + t * kColumns, slots_.data() + t, at_a_time, out, &failed_);
-      ENGRAM_CHECK(status.ok());
-    }
-  }
-  void copy_tokens(int64_t at_a_time, int64_t ahead, bool second_level) {
-    const int64_t* ids = next_ids();
-    for (int64_t t = 0; t < sizes_.tokens; t += at_a_time) {
-      copy_rows(
-          {.place = place_,
-           .value_bytes = value_bytes_,
-           .scale_bytes = scale_bytes_,
-           .ids = ids + t * kColumns,
-           .count = at_a_time * kColumns,
-           .ahead = ahead,
-           .second_level = second_level,
-           .to = staging_.as<uint8_t>(),
-           .ring_rows = sizes_.ring_tokens * kColumns});
-    }
-  }
-  // Every run asks for other rows, so that none comes from a cache that is smaller than the table.
-  const int64_t* next_ids() {
-    run_ = (run_ + 1) % sizes_.runs;
-    return ids_.data() + run_ * sizes_.tokens * kColumns;
-  }
-
-  const Sizes sizes_;
-  int64_t value_bytes_ = 0;
-  int64_t scale_bytes_ = 0;
-  int64_t width_ = 0;
-  RowPlace place_;
-  std::unique_ptr<HostRowStore> store_;
-  memory::Buffer staging_;
-  std::vector<int64_t> ids_;
-  std::vector<int32_t> slots_;
-  std::vector<int32_t> failed_;
-  int64_t run_ = 0;
 };
 
 // Medians of cases that take turns, round after round; ns of one of `pieces`.
@@ -176,27 +68,75 @@ std::vector<double> time_in_turns(
   return medians;
 }
 
-void measure(const std::string& label, Rows& rows, const Sizes& sizes, int rounds) {
-  std::vector<std::function<void()>> cases = {
-      [&] { rows.gather(DType::kBf16); }, [&] { rows.gather(DType::kF32); }};
-  for (const int64_t ahead : kAhead) {
-    cases.push_back([&rows, ahead] { rows.copy(ahead, false); });
-    cases.push_back([&rows, ahead] { rows.copy(ahead, true); });
+// The best of the copy loops.
+struct BestCopy {
+  double ns = 0.;
+  int64_t ahead = 0;
+  int level = 0;
+};
+
+// Gathers and copies of chunks and of single tokens, to elements of one type.
+struct Figures {
+  double chunk = 0.;  // ns per row
+  double token = 0.;  // ns per token
+  BestCopy as_much;   // chunks, writing as many bytes
+  BestCopy stored;    // chunks, writing the stored bytes
+  double token_as_much = 0.;
+  double token_stored = 0.;
+};
+
+BestCopy best_copy(const std::vector<double>& ns, size_t first) {
+  BestCopy best;
+  for (size_t i = 0; i < 2 * std::size(kAhead); ++i) {
+    if (i > 0 && ns[first + i] >= best.ns) continue;
+    best = {.ns = ns[first + i], .ahead = kAhead[i / 2], .level = i % 2 == 0 ? 1 : 2};
+  }
+  return best;
+}
+
+Figures measure(TableRows& rows, DType dtype, const Sizes& sizes, int rounds) {
+  const int64_t element = dtype == DType::kF32 ? 4 : 2;
+  std::vector<std::function<void()>> cases = {[&] { rows.gather(dtype); }};
+  for (const int64_t out : {element, int64_t{0}}) {
+    for (const int64_t ahead : kAhead) {
+      cases.push_back([&rows, ahead, out] { rows.copy(ahead, false, out); });
+      cases.push_back([&rows, ahead, out] { rows.copy(ahead, true, out); });
+    }
   }
   const std::vector<double> chunk = time_in_turns(cases, rounds, sizes.tokens * kColumns);
-  const auto best = std::min_element(chunk.begin() + 2, chunk.end());
-  const int64_t which = best - chunk.begin() - 2;
   const std::vector<double> token = time_in_turns(
-      {[&] { rows.gather_one_by_one(); }, [&] { rows.copy_one_by_one(false); },
-       [&] { rows.copy_one_by_one(true); }},
+      {[&] { rows.gather_one_by_one(dtype); }, [&] { rows.copy_one_by_one(false, element); },
+       [&] { rows.copy_one_by_one(true, element); }, [&] { rows.copy_one_by_one(false, 0); },
+       [&] { rows.copy_one_by_one(true, 0); }},
       rounds, sizes.tokens);
-  const double token_copy = std::min(token[1], token[2]);
+  return {
+      .chunk = chunk[0],
+      .token = token[0],
+      .as_much = best_copy(chunk, 1),
+      .stored = best_copy(chunk, 1 + 2 * std::size(kAhead)),
+      .token_as_much = std::min(token[1], token[2]),
+      .token_stored = std::min(token[3], token[4])};
+}
+
+void print(const std::string& label, const Figures& bf16, const Figures& f32) {
   std::printf(
-      "%-50s bf16 %6.1f ns/row %5.2f   f32 %6.1f %5.2f   copy %6.1f (%lld ahead, L%d)   "
-      "token %5.0f ns %5.2f   %5.1f M rows/s\n",
-      label.c_str(), chunk[0], *best / chunk[0], chunk[1], *best / chunk[1], *best,
-      static_cast<long long>(kAhead[which / 2]), which % 2 == 0 ? 1 : 2, token[0],
-      token_copy / token[0], 1e3 / chunk[0]);
+      "%-50s bf16 %6.1f ns/row %5.2f (%4.2f)   f32 %6.1f %5.2f (%4.2f)   copy %6.1f, stored bytes "
+      "%6.1f (%lld ahead, L%d)   token %5.0f ns %5.2f (%4.2f)   %5.1f M rows/s\n",
+      label.c_str(), bf16.chunk, bf16.as_much.ns / bf16.chunk, bf16.stored.ns / bf16.chunk,
+      f32.chunk, f32.as_much.ns / f32.chunk, f32.stored.ns / f32.chunk, bf16.as_much.ns,
+      bf16.stored.ns, static_cast<long long>(bf16.as_much.ahead), bf16.as_much.level, bf16.token,
+      bf16.token_as_much / bf16.token, bf16.token_stored / bf16.token, 1e3 / bf16.chunk);
+  std::fflush(stdout);
+}
+
+void measure_first_lines(
+    const std::string& label, TableRows& rows, const Sizes& sizes, int rounds) {
+  const std::vector<double> ns = time_in_turns(
+      {[&] { rows.read_first_lines(true); }, [&] { rows.read_first_lines(false); }}, rounds,
+      sizes.tokens * kColumns);
+  std::printf(
+      "%-50s each after the one before %6.1f ns/row   independent %6.1f\n", label.c_str(), ns[0],
+      ns[1]);
   std::fflush(stdout);
 }
 
@@ -220,9 +160,15 @@ void bench_table(const Options& options, HugePages huge, int64_t bytes, const Si
   std::printf("%s: %s\n", name.c_str(), table.value().report().text().c_str());
   uint8_t* data = table.value().data();
   std::memset(data, 0x5a, static_cast<size_t>(bytes));
+  {
+    TableRows rows({"", RowCodec::kBf16, 128}, data, bytes, sizes);
+    measure_first_lines(name + "first line of 256 B", rows, sizes, options.rounds);
+  }
   for (const Format& format : formats) {
-    Rows rows(format, data, bytes, sizes);
-    measure(name + format.name, rows, sizes, options.rounds);
+    TableRows rows(format, data, bytes, sizes);
+    print(
+        name + format.name, measure(rows, DType::kBf16, sizes, options.rounds),
+        measure(rows, DType::kF32, sizes, options.rounds));
   }
 }
 

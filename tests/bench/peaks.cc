@@ -29,7 +29,8 @@ void copy_rows_from(const RowCopy& copy) {
   const bool behind = c.place.scales == c.place.values + c.value_bytes;
   const int64_t first = behind ? c.value_bytes + c.scale_bytes : c.value_bytes;
   const int64_t second = behind ? 0 : c.scale_bytes;
-  const int64_t out_stride = (c.value_bytes + c.scale_bytes + 63) / 64 * 64;
+  const int64_t row_bytes = c.value_bytes + c.scale_bytes;
+  const int64_t out_stride = (std::max(row_bytes, c.out_bytes) + 63) / 64 * 64;
   const auto ask = [&](int64_t i) HWY_ATTR {
     const int64_t id = c.ids[i];
     prefetch<kLevel>(c.place.values + id * c.place.value_stride, first);
@@ -47,6 +48,8 @@ void copy_rows_from(const RowCopy& copy) {
     for (int64_t s = 0; s < second; s += 8) {
       std::memcpy(out + first + s, c.place.scales + c.ids[i] * c.place.scale_stride + s, 8);
     }
+    const auto again = hn::LoadU(d, row);
+    for (int64_t o = row_bytes; o < c.out_bytes; o += kStep) hn::StoreU(again, d, out + o);
     if (++slot == c.ring_rows) slot = 0;
   }
 }
@@ -69,6 +72,30 @@ HWY_EXPORT(copy_rows);
 
 void copy_rows(const RowCopy& copy) {
   HWY_DYNAMIC_DISPATCH(copy_rows)(copy);
+}
+
+uint64_t read_rows(const RowReads& reads) {
+  constexpr int64_t kAhead = 32;
+  const auto row = [&](int64_t i) { return reads.rows + reads.ids[i] * reads.stride; };
+  const auto first = [](const uint8_t* from) {
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, from, sizeof(bytes));
+    return bytes;
+  };
+  if (reads.count == 0) return 0;
+  const uint64_t expected = first(row(0));
+  uint64_t sum = 0;
+  uint64_t last = expected;
+  for (int64_t i = 0; i < reads.count; ++i) {
+    if (reads.one_by_one) {
+      last = first(row(i) + (last - expected));
+    } else {
+      __builtin_prefetch(row(std::min(i + kAhead, reads.count - 1)), 0, 2);
+      last = first(row(i));
+    }
+    sum += last;
+  }
+  return sum;
 }
 
 }  // namespace engram::bench

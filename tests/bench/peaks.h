@@ -27,7 +27,21 @@ struct RowCopy {
   bool second_level = false;  // of the caches, for the prefetch; else the first
   uint8_t* to = nullptr;
   int64_t ring_rows = 0;
+  // Written per row: as much as decoding the row writes. The row, and behind it its beginning over
+  // and over; 0: the row alone.
+  int64_t out_bytes = 0;
 };
 void copy_rows(const RowCopy& copy);
+
+// The first 8 bytes of rows in the order of `ids`, which are the same in all rows: what reaching a
+// row costs when nothing is done with it. Returns their sum.
+struct RowReads {
+  const uint8_t* rows = nullptr;
+  int64_t stride = 0;
+  const int64_t* ids = nullptr;
+  int64_t count = 0;
+  bool one_by_one = false;  // each address waits for the row before; else requested ahead
+};
+uint64_t read_rows(const RowReads& reads);
 
 }  // namespace engram::bench
