@@ -27,8 +27,17 @@ void check_norm_weight(View weight, int64_t cols) {
   ENGRAM_CHECK(weight.dtype == DType::kF32);
 }
 
+void check_scales(const Matrix& w) {
+  ENGRAM_CHECK(w.scales != nullptr);
+  ENGRAM_CHECK(w.scale_rows >= 1);
+  ENGRAM_CHECK(w.scale_rows <= kMaxScaleRows);
+  ENGRAM_CHECK((w.scale_rows & (w.scale_rows - 1)) == 0);
+}
+
 int64_t matrix_source_bytes(const Matrix& w) {
-  return w.rows * w.cols * dtype_bytes(w.dtype);
+  const int64_t values = w.rows * w.cols * dtype_bytes(w.dtype);
+  if (w.scales == nullptr) return values;
+  return values + w.scale_row_count() * w.scale_col_count() * static_cast<int64_t>(sizeof(float));
 }
 
 // Keys and values as they are, bf16 under f32 activations, or e4m3 with its scales.
@@ -73,6 +82,7 @@ void Ops::load_rows(const Matrix& matrix, int64_t first, View source) {
 void Ops::embed(Stream& stream, const Matrix& table, const Batch& batch, View out) {
   ENGRAM_CHECK(out.rows == batch.tokens);
   ENGRAM_CHECK(out.cols == table.cols);
+  ENGRAM_CHECK(table.dtype != DType::kF8E4m3);
   ENGRAM_CHECK(is_act(out.dtype));
   if (out.rows == 0) return;
   const bool enqueues =
@@ -87,6 +97,7 @@ void Ops::linear(Stream& stream, View x, const Matrix& w, View bias, View y) {
   ENGRAM_CHECK(is_act(x.dtype));
   ENGRAM_CHECK(y.dtype == x.dtype || y.dtype == DType::kF32);
   ENGRAM_CHECK(x.data != y.data);
+  if (w.dtype == DType::kF8E4m3) check_scales(w);
   if (!bias.empty()) {
     ENGRAM_CHECK(bias.rows == 1);
     ENGRAM_CHECK(bias.cols == w.rows);

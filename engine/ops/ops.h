@@ -28,14 +28,25 @@ using memory::DType;
 using memory::Stream;
 using memory::View;
 
+// Inputs and, at most, outputs that share a scale of an f8_e4m3 weight.
+constexpr int64_t kScaleCols = 128;
+constexpr int64_t kMaxScaleRows = 128;
+
 // A linear layer's weight in the layout the backend likes best; written by load_rows() only.
+//
+// f8_e4m3 is for linear() only: element (n, k) is its code times scales[n / scale_rows][k /
+// kScaleCols]. No code is NaN. Scales are device memory in plain order, whatever the layout.
 struct Matrix {
   void* data = nullptr;
   int64_t rows = 0;            // N, outputs
   int64_t cols = 0;            // K, inputs
-  DType dtype = DType::kBf16;  // bf16, f16 or f32, as stored in the checkpoint
+  DType dtype = DType::kBf16;  // bf16, f16, f32 or f8_e4m3
+  float* scales = nullptr;     // [ceil(N / scale_rows), ceil(K / kScaleCols)], of f8_e4m3
+  int64_t scale_rows = 0;      // outputs that share a scale: a power of two up to kMaxScaleRows
 
   bool empty() const { return data == nullptr; }
+  int64_t scale_row_count() const { return (rows + scale_rows - 1) / scale_rows; }
+  int64_t scale_col_count() const { return (cols + kScaleCols - 1) / kScaleCols; }
 };
 
 // The arrays of one step in device memory, uploaded from a BatchPlan. Sequences follow each other;
@@ -179,7 +190,7 @@ class Ops {
   void embed(Stream& stream, const Matrix& table, const Batch& batch, View out);
 
   // y = x W^T + bias.  x [T, K] act, w [N, K], bias [1, N] f32 or empty, y [T, N] act or f32.
-  // y may not overlap x.
+  // y may not overlap x. An f8_e4m3 weight is exact but where a backend says otherwise.
   void linear(Stream& stream, View x, const Matrix& w, View bias, View y);
 
   // y = x / rms(x) * weight, each row alone.  x, y [T, D] act, y may be x; weight [1, D] f32.
@@ -323,10 +334,11 @@ class Ops {
 
 // Upper bounds of one step, for the scratch memory of a backend. All are checked per call.
 struct OpsLimits {
-  int64_t max_tokens = 0;   // T
-  int64_t max_cols = 0;     // largest K of any linear layer
-  int64_t max_rows = 0;     // largest N
-  int64_t max_context = 0;  // positions of one sequence
+  int64_t max_tokens = 0;    // T
+  int64_t max_cols = 0;      // largest K of any linear layer
+  int64_t max_rows = 0;      // largest N
+  int64_t max_context = 0;   // positions of one sequence
+  bool fp8_weights = false;  // whether linear() will meet f8_e4m3
 };
 
 // The CPU backend. RESOURCE_EXHAUSTED when scratch memory cannot be had.

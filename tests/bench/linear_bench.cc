@@ -1,6 +1,7 @@
-// Linear layers of a 0.5B-parameter model (24 layers, D = 896, I = 4864, V = 151936, bf16): one
-// shape at a time over all layers, and all of a decode step. Weights of a step are more than the
-// caches hold, so every case reads memory. Also what one fork and join of the workers costs.
+// Linear layers of a 0.5B-parameter model (24 layers, D = 896, I = 4864, V = 151936, bf16, and the
+// layers once more in fp8): one shape at a time over all layers, and all of a decode step. Weights
+// of a step are more than the caches hold, so every case reads memory. Also what one fork and join
+// of the workers costs.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -56,30 +57,45 @@ class LinearBench {
     x_ = random_floats(kMaxTokens * std::max(sizes.feed_forward, sizes.hidden));
     // Logits are asked for up to 16 rows at a time.
     y_ = allocate("y", 4 * std::max(widest, 16 * sizes.vocabulary));
-    for (int64_t layer = 0; layer < sizes.layers; ++layer) {
-      qkv_.push_back(matrix(sizes.qkv, sizes.hidden));
-      o_.push_back(matrix(sizes.hidden, sizes.hidden));
-      gate_up_.push_back(matrix(2 * sizes.feed_forward, sizes.hidden));
-      down_.push_back(matrix(sizes.hidden, sizes.feed_forward));
-    }
-    head_.push_back(matrix(sizes.vocabulary, sizes.hidden));
+    fill_layers(DType::kBf16, &bf16_);
+    fill_layers(DType::kF8E4m3, &fp8_);
+    head_.push_back(matrix(DType::kBf16, sizes.vocabulary, sizes.hidden));
   }
 
   void add_cases() {
     for (const int64_t tokens : {1, 2, 4, 8, 16, 64, 512}) {
       const bool prefill = tokens > 16;
-      add_shape("qkv", qkv_, tokens, prefill);
-      add_shape("o", o_, tokens, prefill);
-      add_shape("gate_up", gate_up_, tokens, prefill);
-      add_shape("down", down_, tokens, prefill);
       // A prompt needs the logits of its last token only.
       if (!prefill) add_shape("head", head_, tokens, prefill);
-      if (!prefill) add_step(tokens);
+      for (const Layers* layers : {&bf16_, &fp8_}) {
+        const std::string end = layers == &fp8_ ? " fp8" : "";
+        add_shape("qkv" + end, layers->qkv, tokens, prefill);
+        add_shape("o" + end, layers->o, tokens, prefill);
+        add_shape("gate_up" + end, layers->gate_up, tokens, prefill);
+        add_shape("down" + end, layers->down, tokens, prefill);
+        if (!prefill) add_step("all linear layers of a step" + end, *layers, tokens);
+      }
     }
     add_fork_join();
   }
 
  private:
+  struct Layers {
+    std::vector<Matrix> qkv;
+    std::vector<Matrix> o;
+    std::vector<Matrix> gate_up;
+    std::vector<Matrix> down;
+  };
+
+  void fill_layers(DType dtype, Layers* layers) {
+    for (int64_t layer = 0; layer < sizes_.layers; ++layer) {
+      layers->qkv.push_back(matrix(dtype, sizes_.qkv, sizes_.hidden));
+      layers->o.push_back(matrix(dtype, sizes_.hidden, sizes_.hidden));
+      layers->gate_up.push_back(matrix(dtype, 2 * sizes_.feed_forward, sizes_.hidden));
+      layers->down.push_back(matrix(dtype, sizes_.hidden, sizes_.feed_forward));
+    }
+  }
+
   memory::Buffer random_floats(int64_t count) {
     memory::Buffer buffer = allocate("x", 4 * count);
     fill_bytes(buffer.data(), buffer.bytes(), 3);
@@ -89,21 +105,36 @@ class LinearBench {
     return buffer;
   }
 
-  Matrix matrix(int64_t rows, int64_t cols) {
+  Matrix matrix(DType dtype, int64_t rows, int64_t cols) {
     const int64_t piece = 64;
-    memory::Buffer source = allocate("source", 2 * piece * cols);
-    buffers_.push_back(allocate("weight", ops_->matrix_bytes(DType::kBf16, rows, cols)));
-    const Matrix m{buffers_.back().data(), rows, cols, DType::kBf16};
+    const int64_t element = memory::dtype_bytes(dtype);
+    memory::Buffer source = allocate("source", element * piece * cols);
+    buffers_.push_back(allocate("weight", ops_->matrix_bytes(dtype, rows, cols)));
+    Matrix m{buffers_.back().data(), rows, cols, dtype};
     for (int64_t first = 0; first < rows; first += piece) {
       fill_bytes(source.data(), source.bytes(), static_cast<uint64_t>(first + 7));
-      uint16_t* bits = source.as<uint16_t>();
-      for (int64_t i = 0; i < piece * cols; ++i) {
-        bits[i] = static_cast<uint16_t>((bits[i] & 0x807fu) | 0x3c00u);
+      if (dtype == DType::kBf16) {
+        uint16_t* bits = source.as<uint16_t>();
+        for (int64_t i = 0; i < piece * cols; ++i) {
+          bits[i] = static_cast<uint16_t>((bits[i] & 0x807fu) | 0x3c00u);
+        }
+      } else {
+        uint8_t* codes = source.as<uint8_t>();  // without NaN
+        for (int64_t i = 0; i < piece * cols; ++i) codes[i] &= 0xbfu;
       }
       ops_->load_rows(
-          m, first, make_view(source.data(), DType::kBf16, std::min(piece, rows - first), cols));
+          m, first, make_view(source.data(), dtype, std::min(piece, rows - first), cols));
     }
+    if (dtype == DType::kF8E4m3) add_scales(&m);
     return m;
+  }
+
+  void add_scales(Matrix* m) {
+    m->scale_rows = engine::kMaxScaleRows;
+    const int64_t count = m->scale_row_count() * m->scale_col_count();
+    buffers_.push_back(allocate("scales", 4 * count));
+    m->scales = buffers_.back().as<float>();
+    std::fill_n(m->scales, count, 0.01f);
   }
 
   void linear(const Matrix& w, int64_t tokens) {
@@ -112,7 +143,9 @@ class LinearBench {
         make_view(y_.data(), DType::kF32, tokens, w.rows));
   }
 
-  static int64_t weight_bytes(const Matrix& w) { return w.rows * w.cols * 2; }
+  static int64_t weight_bytes(const Matrix& w) {
+    return w.rows * w.cols * memory::dtype_bytes(w.dtype);
+  }
 
   void add_shape(
       const std::string& name, const std::vector<Matrix>& all, int64_t tokens, bool prefill) {
@@ -140,22 +173,24 @@ class LinearBench {
              }});
   }
 
-  void add_step(int64_t tokens) {
+  void add_step(const std::string& name, const Layers& layers, int64_t tokens) {
     int64_t bytes = weight_bytes(head_[0]);
-    for (const std::vector<Matrix>* all : {&qkv_, &o_, &gate_up_, &down_}) {
+    int64_t weights = head_[0].rows * head_[0].cols;
+    for (const std::vector<Matrix>* all : {&layers.qkv, &layers.o, &layers.gate_up, &layers.down}) {
       bytes += sizes_.layers * weight_bytes(all->front());
+      weights += sizes_.layers * all->front().rows * all->front().cols;
     }
     suite_.add(
-        {.name = "all linear layers of a step, M=" + std::to_string(tokens),
+        {.name = name + ", M=" + std::to_string(tokens),
          .bytes = bytes,
-         .flops = bytes * tokens,
+         .flops = 2 * weights * tokens,
          .peak = Peak::kRead,
-         .run = [=, this] {
+         .run = [=, this, &layers] {
            for (size_t i = 0; i < static_cast<size_t>(sizes_.layers); ++i) {
-             linear(qkv_[i], tokens);
-             linear(o_[i], tokens);
-             linear(gate_up_[i], tokens);
-             linear(down_[i], tokens);
+             linear(layers.qkv[i], tokens);
+             linear(layers.o[i], tokens);
+             linear(layers.gate_up[i], tokens);
+             linear(layers.down[i], tokens);
            }
            linear(head_[0], tokens);
            stream_->synchronize();
@@ -192,10 +227,8 @@ class LinearBench {
   std::vector<memory::Buffer> buffers_;
   memory::Buffer x_;
   memory::Buffer y_;
-  std::vector<Matrix> qkv_;
-  std::vector<Matrix> o_;
-  std::vector<Matrix> gate_up_;
-  std::vector<Matrix> down_;
+  Layers bf16_;
+  Layers fp8_;
   std::vector<Matrix> head_;
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<memory::Stream> stream_;

@@ -138,6 +138,35 @@ Rows random_rows(std::mt19937_64& random, DType dtype, int64_t rows, int64_t col
   return x;
 }
 
+Rows Fp8Weight::values() const {
+  const int64_t scale_cols = (cols + engine::kScaleCols - 1) / engine::kScaleCols;
+  Rows x(rows, cols);
+  for (int64_t n = 0; n < rows; ++n) {
+    for (int64_t k = 0; k < cols; ++k) {
+      const int64_t scale = n / scale_rows * scale_cols + k / engine::kScaleCols;
+      x.at(n, k) = double{memory::e4m3_to_float(codes[static_cast<size_t>(n * cols + k)])} *
+                   double{scales[static_cast<size_t>(scale)]};
+    }
+  }
+  return x;
+}
+
+Fp8Weight random_fp8(std::mt19937_64& random, int64_t rows, int64_t cols, int64_t scale_rows) {
+  Fp8Weight w{.rows = rows, .cols = cols, .scale_rows = scale_rows, .codes = {}, .scales = {}};
+  for (int64_t i = 0; i < rows * cols; ++i) {
+    // Magnitudes from 0 on; around 80 are those of a normal distribution that fills the range.
+    const uint64_t draw = random();
+    const uint64_t magnitude = draw % 4 == 0 ? (draw >> 8) % 127 : 64 + (draw >> 8) % 32;
+    w.codes.push_back(static_cast<uint8_t>(magnitude | (draw >> 32 & 0x80)));
+  }
+  const int64_t scale_cols = (cols + engine::kScaleCols - 1) / engine::kScaleCols;
+  std::uniform_real_distribution<float> factor(0.01f, 0.05f);
+  for (int64_t i = 0; i < (rows + scale_rows - 1) / scale_rows * scale_cols; ++i) {
+    w.scales.push_back(factor(random));
+  }
+  return w;
+}
+
 void TestBatch::add(int64_t first, int64_t count, const std::vector<int32_t>& pages) {
   const int32_t sequence = static_cast<int32_t>(pages_.size());
   for (int64_t i = 0; i < count; ++i) {
@@ -166,7 +195,8 @@ OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
       .max_tokens = kMaxTokens,
       .max_cols = kMaxWidth,
       .max_rows = std::max(max_vocab, kMaxWidth),
-      .max_context = 8192};
+      .max_context = 8192,
+      .fp8_weights = true};
 #ifdef TEST_DEVICE_CUDA
   device_ = memory::make_cuda_device(0).value();
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cuda_ops(*device_, limits);
@@ -271,6 +301,22 @@ engine::Matrix OpRig::load(const Rows& rows, DType dtype) {
   const engine::Matrix matrix{
       allocate(ops_->matrix_bytes(dtype, rows.rows, rows.cols)), rows.rows, rows.cols, dtype};
   ops_->load_rows(matrix, 0, memory::make_view(host.data(), dtype, rows.rows, rows.cols));
+  return matrix;
+}
+
+engine::Matrix OpRig::load(const Fp8Weight& weight) {
+  std::vector<uint8_t> host = weight.codes;
+  engine::Matrix matrix{
+      allocate(ops_->matrix_bytes(DType::kF8E4m3, weight.rows, weight.cols)), weight.rows,
+      weight.cols, DType::kF8E4m3};
+  ops_->load_rows(
+      matrix, 0, memory::make_view(host.data(), DType::kF8E4m3, weight.rows, weight.cols));
+  const int64_t bytes = std::ssize(weight.scales) * static_cast<int64_t>(sizeof(float));
+  void* scales = allocate(bytes);
+  device_->copy(*stream_, scales, weight.scales.data(), bytes);
+  stream_->synchronize();
+  matrix.scales = static_cast<float*>(scales);
+  matrix.scale_rows = weight.scale_rows;
   return matrix;
 }
 

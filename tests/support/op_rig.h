@@ -40,6 +40,20 @@ Rows as_cached(const Rows& x, DType cache, int64_t width);
 // The scale byte of one such head and its codes, by the rule of engine::KvLayer; loops over f64.
 uint8_t encode_head(const double* head, int64_t width, uint8_t* codes);
 
+// An f8_e4m3 weight; scales as engine::Matrix has them.
+struct Fp8Weight {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t scale_rows = 128;
+  std::vector<uint8_t> codes;
+  std::vector<float> scales;
+
+  Rows values() const;  // exact
+};
+// Codes near a normal distribution, with every finite code among them if there is room; scales of
+// different binades.
+Fp8Weight random_fp8(std::mt19937_64& random, int64_t rows, int64_t cols, int64_t scale_rows);
+
 // Tokens of several sequences and the pages they live in.
 class TestBatch {
  public:
@@ -86,6 +100,7 @@ class OpRig {
       const Rows& keys, const Rows& values, DType dtype, int page_tokens, int64_t kv_heads);
   // New device memory with these values as a weight, in the backend's layout.
   engine::Matrix load(const Rows& rows, DType dtype);
+  engine::Matrix load(const Fp8Weight& weight);
 
   // After everything enqueued so far.
   Rows get(View view);

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "engine/ops/cpu/cpu_ops.h"
+#include "engine/ops/cpu/linear_fp8.h"
 #include "engine/ops/cpu/linear_kernels.h"
 
 namespace engram::engine::cpu {
@@ -12,6 +13,8 @@ using memory::CpuWorkers;
 
 // From here on widening a panel once costs less than widening it for every block of rows.
 constexpr int64_t kBlockedFromRows = 33;
+static_assert(kBlockedFromRows <= kMaxStreamedRows + 1);
+
 // Runs items [0, count) over the workers: item(worker, i), `worker` below threads().
 template <typename F>
 void for_each_item(CpuWorkers& workers, int64_t count, const F& item) {
@@ -47,8 +50,10 @@ void for_each_in_ranges(CpuWorkers& workers, int64_t count, const F& item) {
 void linear_streaming(
     CpuWorkers& workers, const Matrix& w, const float* packed, View x, View bias, View y) {
   const RowBlocks blocks(x.rows, x.cols);
+  const bool fp8 = w.dtype == DType::kF8E4m3;
   for_each_in_ranges(workers, panel_count(w.rows), [&](int64_t panel) {
-    multiply_streaming(w, panel, panel + 1, packed, blocks, bias, y);
+    const auto multiply = fp8 ? multiply_fp8_streaming : multiply_streaming;
+    multiply(w, panel, panel + 1, packed, blocks, bias, y);
   });
 }
 
@@ -68,7 +73,8 @@ void linear_blocked(
   const int64_t groups = std::min(panels, (least + threads - 1) / threads * threads);
   const int64_t scratch_floats = LinearScratch::per_worker() / static_cast<int64_t>(sizeof(float));
   for_each_item(workers, groups, [&](int64_t worker, int64_t group) {
-    multiply_blocked(
+    const auto multiply = w.dtype == DType::kF8E4m3 ? multiply_fp8_blocked : multiply_blocked;
+    multiply(
         w, group * panels / groups, (group + 1) * panels / groups, packed, blocks, bias, y,
         scratch + worker * scratch_floats);
   });

@@ -50,6 +50,22 @@ void pack_panel(const Matrix& matrix, int64_t row, View source, int64_t from, in
   }
 }
 
+// The same for codes of f8_e4m3.
+void pack_codes(const Matrix& matrix, int64_t row, View source, int64_t from, int64_t count) {
+  constexpr int64_t kInputs = 64;
+  char* panel = panel_at(matrix, row / kPanelRows, 0);
+  for (int64_t first = 0; first < matrix.cols; first += kInputs) {
+    const int64_t end = std::min(first + kInputs, matrix.cols);
+    for (int64_t i = 0; i < count; ++i) {
+      const char* in = source.row<char>(from + i);
+      char* out = panel + 2 * (row % kPanelRows + i);
+      int64_t k = first;
+      for (; k + 2 <= end; k += 2) std::memcpy(out + k * kPanelRows, in + k, 2);
+      if (k < end) out[k * kPanelRows] = in[k];
+    }
+  }
+}
+
 template <typename T, typename Act>
 void embed_row(const Matrix& table, int64_t row, Act* out) {
   const T* in = reinterpret_cast<const T*>(panel_at(table, row / kPanelRows, 0)) +
@@ -60,7 +76,8 @@ void embed_row(const Matrix& table, int64_t row, Act* out) {
 }  // namespace
 
 int64_t CpuOps::matrix_bytes(DType dtype, int64_t rows, int64_t cols) const {
-  return panel_count(rows) * kPanelRows * cols * memory::dtype_bytes(dtype);
+  const Matrix shape{.rows = rows, .cols = cols, .dtype = dtype};
+  return panel_count(rows) * kPanelRows * panel_cols(shape) * memory::dtype_bytes(dtype);
 }
 
 void CpuOps::do_load_rows(const Matrix& matrix, int64_t first, View source) {
@@ -70,6 +87,9 @@ void CpuOps::do_load_rows(const Matrix& matrix, int64_t first, View source) {
   device_.workers().run(panels, [&](int64_t part) {
     const int64_t row = std::max(first, (first_panel + part) * kPanelRows);
     const int64_t end = std::min(first + source.rows, (first_panel + part + 1) * kPanelRows);
+    if (matrix.dtype == DType::kF8E4m3) {
+      return pack_codes(matrix, row, source, row - first, end - row);
+    }
     with_weight_type(matrix.dtype, [&]<typename T>(memory::Type<T>) {
       pack_panel<T>(matrix, row, source, row - first, end - row);
     });

@@ -14,6 +14,7 @@ namespace engram::engine::cuda {
 
 class Gemm;
 class SampleStaging;
+struct Linear;
 
 class CudaOps : public Ops {
  public:
@@ -34,6 +35,7 @@ class CudaOps : public Ops {
   // linear.cu
   memory::Status allocate_linear_scratch();
   void do_linear(Stream& stream, View x, const Matrix& w, View bias, View y) override;
+  void multiply_dequantized(Stream& stream, const Linear& linear);
 
   // pointwise.cu
   void do_rms_norm(Stream& stream, View x, View weight, float eps, View y) override;
@@ -96,6 +98,7 @@ class CudaOps : public Ops {
   const OpsLimits limits_;
   const std::unique_ptr<memory::Stream> load_stream_;  // of do_load_rows()
   std::unique_ptr<Gemm> gemm_;                         // of do_linear()
+  memory::Buffer dequantized_;                         // of do_linear(), a part of an f8_e4m3 W
   std::unique_ptr<SampleStaging> sample_staging_;      // of do_sample()
   memory::Buffer attention_partials_;                  // attention.cuh says what is in these
   memory::Buffer attention_arrived_;

@@ -3,8 +3,10 @@
 //
 // A lane takes every 32nd chunk of 16 bytes of a row of W, element after element, whatever the
 // number of tokens and whether the addresses allow accesses of 16 bytes: the order of the sums is
-// the same. x is read again by each warp; it is small and stays in L1, which W goes past.
+// the same. x is read again by each warp; it is small and stays in L1, which W goes past. A chunk
+// of f8_e4m3 lies within one block of scales: its products are added up from zero, then scaled.
 #include <cstring>
+#include <type_traits>
 
 #include "engine/ops/cuda/launch.cuh"
 #include "engine/ops/cuda/linear.cuh"
@@ -23,6 +25,26 @@ constexpr int kChunk = static_cast<int>(16 / sizeof(W));  // elements
 
 template <typename W>
 using Chunk = Pack<W, kChunk<W>>;
+static_assert(kScaleCols % kChunk<E4m3> == 0);
+
+template <typename W>
+__device__ Pack<float, kChunk<W>> widen_chunk(const Chunk<W>& chunk) {
+  Pack<float, kChunk<W>> values;
+  if constexpr (std::is_same_v<W, E4m3>) {
+    Pack<uint32_t, 4> words;
+    memcpy(static_cast<void*>(&words), &chunk, sizeof(words));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const Pack<float, 4> four = widen_codes(words.v[i]);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) values.v[4 * i + j] = four.v[j];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kChunk<W>; ++i) values.v[i] = widen(chunk.v[i]);
+  }
+  return values;
+}
 
 // What is past `left` elements counts as zero.
 template <typename W, bool kWide>
@@ -66,7 +88,10 @@ __device__ Pack<float, kCount> load_inputs(const X* from, int64_t left) {
 // One warp's part of the work: kRows rows of W, kTokens rows of x.
 template <typename W, typename X, int kRows, int kTokens, bool kWide>
 struct WarpRows {
+  static constexpr bool kScaled = std::is_same_v<W, E4m3>;
+
   const W* w[kRows];
+  const float* scales[kRows];  // of the rows of an f8_e4m3 W
   const X* x[kTokens];
   int64_t cols;
   float sums[kRows][kTokens];
@@ -85,15 +110,23 @@ struct WarpRows {
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int64_t k = (chunk + 32 * i) * kCount;
+      Pack<float, kCount> factors[kRows];
+      float scale[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        factors[r] = widen_chunk<W>(weights[i][r]);
+        if constexpr (kScaled) scale[r] = scales[r][k / kScaleCols];
+      }
 #pragma unroll
       for (int t = 0; t < kTokens; ++t) {
         const Pack<float, kCount> inputs = load_inputs<kCount, X, kWide>(x[t] + k, cols - k);
 #pragma unroll
         for (int r = 0; r < kRows; ++r) {
+          float sum = kScaled ? 0.f : sums[r][t];
 #pragma unroll
-          for (int j = 0; j < kCount; ++j) {
-            sums[r][t] = fmaf(widen(weights[i][r].v[j]), inputs.v[j], sums[r][t]);
-          }
+          for (int j = 0; j < kCount; ++j) sum = fmaf(factors[r].v[j], inputs.v[j], sum);
+          if constexpr (kScaled) sum = fmaf(sum, scale[r], sums[r][t]);
+          sums[r][t] = sum;
         }
       }
     }
@@ -120,7 +153,11 @@ __global__ void __launch_bounds__(32 * kWarps, Few<kTokens>::kBlocks) few_kernel
   // Rows and tokens past the last are the last once more; nobody stores their results.
   const W* w = static_cast<const W*>(l.w.data);
 #pragma unroll
-  for (int r = 0; r < kRows; ++r) part.w[r] = w + at_most(row + r, l.w.rows - 1) * part.cols;
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t n = at_most(row + r, l.w.rows - 1);
+    part.w[r] = w + n * part.cols;
+    if constexpr (std::is_same_v<W, E4m3>) part.scales[r] = scales_of(l.w, n);
+  }
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) part.x[t] = l.x.row<X>(at_most(t, l.x.rows - 1));
   const int64_t chunks = (part.cols + kChunk<W> - 1) / kChunk<W>;
@@ -158,14 +195,16 @@ void launch_few(Stream& stream, const Linear& l) {
 }  // namespace
 
 void multiply_few(Stream& stream, const Linear& l) {
-  with_weight_type(l.w.dtype, [&]<typename W>(Type<W>) {
+  const auto multiply = [&]<typename W>(Type<W>) {
     memory::with_activation_type(l.x.dtype, [&]<typename X>(Type<X>) {
       if (l.x.rows == 1) return launch_few<W, X, 1>(stream, l);
       if (l.x.rows == 2) return launch_few<W, X, 2>(stream, l);
       if (l.x.rows <= 4) return launch_few<W, X, 4>(stream, l);
       launch_few<W, X, 8>(stream, l);
     });
-  });
+  };
+  if (l.w.dtype == DType::kF8E4m3) return multiply(Type<E4m3>{});
+  with_weight_type(l.w.dtype, multiply);
 }
 
 }  // namespace engram::engine::cuda

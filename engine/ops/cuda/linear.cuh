@@ -27,15 +27,30 @@ constexpr int64_t kFewTokens = 8;
 // On tensor cores, for bf16 W and x with aligned rows.
 bool skinny_fits(const Linear& l);
 void multiply_skinny(Stream& stream, const Linear& l);
-// For all dtypes and addresses.
+// For all dtypes and addresses, f8_e4m3 included.
 void multiply_few(Stream& stream, const Linear& l);
 
-// Any number of rows of x, any dtypes and addresses, at the speed of plain f32 arithmetic.
+// On tensor cores up to kSkinnyFp8Tokens rows of x, for f8_e4m3 W and bf16 x with aligned rows.
+constexpr int64_t kSkinnyFp8Tokens = 32;
+bool skinny_fp8_fits(const Linear& l);
+void multiply_skinny_fp8(Stream& stream, const Linear& l);
+
+// The rows [first, first + rows) of an f8_e4m3 W in f32 or bf16, to nearest: to[rows, K].
+void dequantize(
+    Stream& stream, const Matrix& w, int64_t first, int64_t rows, DType dtype, void* to);
+
+// Any number of rows of x, any dtypes but f8_e4m3, any addresses, at the speed of plain f32
+// arithmetic.
 void multiply_tiles(Stream& stream, const Linear& l);
 
 // The smaller of both.
 __device__ inline int64_t at_most(int64_t index, int64_t last) {
   return index < last ? index : last;
+}
+
+// The scales of output n of an f8_e4m3 W, one per kScaleCols inputs.
+__device__ inline const float* scales_of(const Matrix& w, int64_t n) {
+  return w.scales + n / w.scale_rows * ((w.cols + kScaleCols - 1) / kScaleCols);
 }
 
 __device__ inline void store_result(const Linear& l, int64_t token, int64_t n, float sum) {

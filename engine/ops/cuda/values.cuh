@@ -18,7 +18,20 @@ using memory::cuda::store_pack;
 using memory::cuda::widen;
 using memory::cuda::widen_e8m0;
 
-// Calls f(Type<T>{}) with the C++ type of a weight dtype.
+// Four codes of f8_e4m3 weights, none of them NaN, the first in the lowest byte. The exponents are
+// moved by a multiplication, which also makes subnormal codes normal.
+__device__ inline Pack<float, 4> widen_codes(uint32_t codes) {
+  Pack<float, 4> values;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t top = codes << (24 - 8 * i);
+    const uint32_t bits = (top & 0x80000000u) | ((top >> 4) & 0x07f00000u);
+    values.v[i] = __uint_as_float(bits) * 0x1p120f;
+  }
+  return values;
+}
+
+// Calls f(Type<T>{}) with the C++ type of a weight dtype; f8_e4m3 is not among them.
 template <typename F>
 void with_weight_type(memory::DType dtype, F&& f) {
   if (dtype == memory::DType::kBf16) return f(memory::Type<Bf16>{});
