@@ -251,6 +251,13 @@ void add_model_flags(Table& table, Options* o) {
       "Keys and values in the cache; auto: as --dtype. fp8 (e4m3, a scale per token and head) "
       "takes half the memory of bfloat16");
   table
+      .choice(
+          "quantization", &o->engine.quantization, {"none", "fp8"},
+          "fp8: the linear layers of attention and feed-forward are made f8_e4m3 while they are "
+          "loaded, with a scale per 128 x 128 weights; what the checkpoint has in fp8 stays so in "
+          "any case")
+      .aliases = {"-q"};
+  table
       .integer(
           "threads", &o->engine.threads, parse_count, 0, 4096,
           "CPU threads of the model; 0: all usable cores")

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "engine/model/json_fields.h"
+#include "engine/model/quantization.h"
 #include "engine/model/rope.h"
 #include "engine/ops/ops.h"
 #include "memory/io/file.h"
@@ -79,9 +80,6 @@ void refuse_later_families(JsonFields* fields) {
   double rotary = 1.0;
   fields->number("partial_rotary_factor", Need::kOptional, 0, 1, &rotary);
   if (rotary != 1.0) fields->refuse("partial_rotary_factor", "1");
-  if (fields->has("quantization_config")) {
-    fields->refuse("quantization_config", "weights in bf16, f16 or f32");
-  }
   if (fields->has("layer_types")) {
     const json& types = fields->at("layer_types");
     const bool full = types.is_array() && std::all_of(
@@ -223,6 +221,7 @@ Result<ModelConfig> parse_config(const std::string& text, const std::string& fil
   read_backbone(&fields, &config);
   ENGRAM_RETURN_IF_ERROR(fields.status());
   ENGRAM_RETURN_IF_ERROR(read_rope(root.value(), file, &config));
+  ENGRAM_RETURN_IF_ERROR(read_quantization(root.value(), file, &config.quantization));
   read_token_ids(&fields, &config);
   refuse_unknown_engram_fields(root.value(), &fields);
   read_engram(&fields, config.num_hidden_layers, config.vocab_size, &config.engram);

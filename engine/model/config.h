@@ -45,6 +45,24 @@ struct EngramConfig {
   int64_t vector_width() const { return columns() * head_dim; }   // E
 };
 
+// Which linear layers have their weights in f8_e4m3, with a scale for each block of 128 outputs and
+// 128 inputs.
+struct WeightQuantization {
+  // They are stored so (quantization_config), in the layout of DeepSeek-V3 and Qwen3-FP8: all but
+  // embeddings, the head and these modules. An entry is one or several neighbouring components of
+  // a module's name: "lm_head", "mlp.gate_proj", "model.layers.3".
+  bool stored = false;
+  std::vector<std::string> modules_to_not_convert;
+  // Those of attention and feed-forward that are not stored so become so while they are loaded. Not
+  // a field of config.json: the engine's options say it.
+  bool online = false;
+
+  // Whether linear() meets such weights.
+  bool any() const { return stored || online; }
+  // Whether the module, "model.layers.0.mlp.up_proj", is none of modules_to_not_convert.
+  bool converts(const std::string& module) const;
+};
+
 struct ModelConfig {
   std::string architecture;  // architectures[0]
   int64_t hidden_size = 0;   // D
@@ -63,6 +81,7 @@ struct ModelConfig {
   int64_t intermediate_size = 0;  // I
   int hc_mult = 1;                // G
   EngramConfig engram;
+  WeightQuantization quantization;
   int32_t bos_token_id = -1;  // -1: none
   std::vector<int32_t> eos_token_ids;
   int32_t pad_token_id = -1;

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <mutex>
 
+#include "engine/model/fp8_weights.h"
 #include "engine/model/hash_families.h"
 #include "engine/model/weight_rules.h"
 #include "engine/model/weights.h"
@@ -39,25 +40,34 @@ void fill_row(uint32_t seed, int64_t row, float deviation, int64_t count, Bf16* 
   }
 }
 
-Status fill_matrix(const WeightPiece& piece, Ops& ops) {
+// `scales` are those of an f8_e4m3 piece, by blocks.
+Status fill_matrix(const WeightPiece& piece, float* scales, Ops& ops) {
   // Unit variance in, unit variance out; embedding rows are the input of the first norm.
   const float deviation = 1.f / std::sqrt(static_cast<float>(piece.cols));
   const uint32_t seed = name_hash(piece.name);
+  constexpr int64_t kUnit = kMaxScaleRows;  // whole panels and whole blocks of scales
   const int64_t row_bytes = piece.cols * 2;
-  const int64_t step = std::max<int64_t>(64, kLoadChunkBytes / row_bytes / 64 * 64);
+  const int64_t step = std::max<int64_t>(kUnit, kLoadChunkBytes / row_bytes / kUnit * kUnit);
+  const int64_t code_bytes = piece.fp8() ? step * piece.cols : 0;
   std::mutex mu;  // guards ops
   const auto fill = [&](int64_t job, void* staging) -> Status {
     const int64_t first = job * step;
-    const View rows =
+    View rows =
         memory::make_view(staging, DType::kBf16, std::min(step, piece.rows - first), piece.cols);
     for (int64_t i = 0; i < rows.rows; ++i) {
       fill_row(seed, first + i, deviation, piece.cols, rows.row<Bf16>(i));
+    }
+    if (piece.fp8()) {
+      uint8_t* codes = static_cast<uint8_t*>(staging) + step * row_bytes;
+      float* to = scales + first / kMaxScaleRows * piece.scale_shape()[1];
+      ENGRAM_CHECK(quantize_fp8(rows, codes, to, nullptr));
+      rows = memory::make_view(codes, DType::kF8E4m3, rows.rows, piece.cols);
     }
     const std::lock_guard lock(mu);
     ops.load_rows(*piece.matrix, piece.first + first, rows);
     return {};
   };
-  return run_jobs((piece.rows + step - 1) / step, step * row_bytes, fill);
+  return run_jobs((piece.rows + step - 1) / step, step * row_bytes + code_bytes, fill);
 }
 
 std::vector<float> vector_values(const WeightPiece& piece) {
@@ -147,12 +157,22 @@ memory::TableRequest dummy_table_request(const ModelConfig& config) {
 Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& device, Ops& ops) {
   Weights weights;
   const std::vector<WeightPiece> pieces = plan_pieces(config, &weights);
+  for (const WeightPiece& piece : pieces) {
+    if (piece.matrix == nullptr) continue;
+    if (piece.fp8() == (piece.matrix->dtype == DType::kF8E4m3)) continue;
+    return memory::invalid_argument(
+        "config.json: quantization_config.modules_to_not_convert parts " + piece.name +
+        " from tensors that are multiplied together with it");
+  }
   ENGRAM_RETURN_IF_ERROR(place_weights(pieces, device, ops, &weights));
   std::vector<std::vector<float>> vectors;
   for (const WeightPiece& piece : pieces) {
     std::vector<float>& values = vectors.emplace_back();
     if (piece.matrix != nullptr) {
-      ENGRAM_RETURN_IF_ERROR(fill_matrix(piece, ops));
+      if (piece.fp8()) {
+        values.resize(static_cast<size_t>(piece.scale_shape()[0] * piece.scale_shape()[1]));
+      }
+      ENGRAM_RETURN_IF_ERROR(fill_matrix(piece, values.data(), ops));
     } else {
       values = vector_values(piece);
     }

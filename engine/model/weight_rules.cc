@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/model/fp8_weights.h"
+
 namespace engram::engine {
 namespace {
 
@@ -24,6 +26,7 @@ enum class Dim {
 // How a tensor is stored and what becomes of it.
 enum class Form {
   kMatrix,      // [rows, cols], rows of a Matrix
+  kLinear,      // the same, of a linear layer that may be in f8_e4m3
   kNorm,        // [cols], a view [1, cols]
   kStreamNorm,  // [rows, cols], a view of that shape
   kBias,        // [cols], a part of a view [1, all parts]
@@ -58,11 +61,11 @@ using L = LayerWeights;
 constexpr Rule<L> kLayerRules[] = {
     {"input_layernorm.weight", Form::kNorm, Dim::kOne, Dim::kHidden, When::kAlways, nullptr,
      &L::input_norm},
-    {"self_attn.q_proj.weight", Form::kMatrix, Dim::kQueries, Dim::kHidden, When::kAlways, &L::qkv,
+    {"self_attn.q_proj.weight", Form::kLinear, Dim::kQueries, Dim::kHidden, When::kAlways, &L::qkv,
      nullptr},
-    {"self_attn.k_proj.weight", Form::kMatrix, Dim::kKeys, Dim::kHidden, When::kAlways, &L::qkv,
+    {"self_attn.k_proj.weight", Form::kLinear, Dim::kKeys, Dim::kHidden, When::kAlways, &L::qkv,
      nullptr},
-    {"self_attn.v_proj.weight", Form::kMatrix, Dim::kKeys, Dim::kHidden, When::kAlways, &L::qkv,
+    {"self_attn.v_proj.weight", Form::kLinear, Dim::kKeys, Dim::kHidden, When::kAlways, &L::qkv,
      nullptr},
     {"self_attn.q_proj.bias", Form::kBias, Dim::kOne, Dim::kQueries, When::kAttentionBias, nullptr,
      &L::qkv_bias},
@@ -74,26 +77,26 @@ constexpr Rule<L> kLayerRules[] = {
      &L::q_norm},
     {"self_attn.k_norm.weight", Form::kNorm, Dim::kOne, Dim::kHeadWidth, When::kQkNorm, nullptr,
      &L::k_norm},
-    {"self_attn.o_proj.weight", Form::kMatrix, Dim::kHidden, Dim::kQueries, When::kAlways,
+    {"self_attn.o_proj.weight", Form::kLinear, Dim::kHidden, Dim::kQueries, When::kAlways,
      &L::output, nullptr},
     {"self_attn.o_proj.bias", Form::kBias, Dim::kOne, Dim::kHidden, When::kAttentionBias, nullptr,
      &L::output_bias},
     {"post_attention_layernorm.weight", Form::kNorm, Dim::kOne, Dim::kHidden, When::kAlways,
      nullptr, &L::post_norm},
-    {"mlp.gate_proj.weight", Form::kMatrix, Dim::kFeedForward, Dim::kHidden, When::kAlways,
+    {"mlp.gate_proj.weight", Form::kLinear, Dim::kFeedForward, Dim::kHidden, When::kAlways,
      &L::gate_up, nullptr},
-    {"mlp.up_proj.weight", Form::kMatrix, Dim::kFeedForward, Dim::kHidden, When::kAlways,
+    {"mlp.up_proj.weight", Form::kLinear, Dim::kFeedForward, Dim::kHidden, When::kAlways,
      &L::gate_up, nullptr},
-    {"mlp.down_proj.weight", Form::kMatrix, Dim::kHidden, Dim::kFeedForward, When::kAlways,
+    {"mlp.down_proj.weight", Form::kLinear, Dim::kHidden, Dim::kFeedForward, When::kAlways,
      &L::down, nullptr},
 };
 
 // After "model.layers.l.engram.".
 using E = EngramWeights;
 constexpr Rule<E> kEngramRules[] = {
-    {"key_proj.weight", Form::kMatrix, Dim::kStreamsHidden, Dim::kMemory, When::kAlways,
+    {"key_proj.weight", Form::kLinear, Dim::kStreamsHidden, Dim::kMemory, When::kAlways,
      &E::key_value, nullptr},
-    {"value_proj.weight", Form::kMatrix, Dim::kHidden, Dim::kMemory, When::kAlways, &E::key_value,
+    {"value_proj.weight", Form::kLinear, Dim::kHidden, Dim::kMemory, When::kAlways, &E::key_value,
      nullptr},
     {"key_proj.bias", Form::kBias, Dim::kOne, Dim::kStreamsHidden, When::kEngramBias, nullptr,
      &E::key_value_bias},
@@ -160,6 +163,7 @@ bool holds(When when, const ModelConfig& c) {
 std::vector<int64_t> stored_shape(Form form, int64_t rows, int64_t cols) {
   switch (form) {
     case Form::kMatrix:
+    case Form::kLinear:
     case Form::kStreamNorm:
       return {rows, cols};
     case Form::kNorm:
@@ -172,11 +176,34 @@ std::vector<int64_t> stored_shape(Form form, int64_t rows, int64_t cols) {
   return {};
 }
 
+// Says whether a linear layer is in f8_e4m3. Pieces of one matrix lie wherever they end, so as many
+// outputs share a scale as divide the beginnings of all.
+void choose_fp8(const WeightQuantization& quantization, bool online, WeightPiece* piece) {
+  const std::string ending = ".weight";
+  const std::string module = piece->name.substr(0, piece->name.size() - ending.size());
+  if (!quantization.converts(module)) return;
+  if (quantization.stored) {
+    piece->scale_name = piece->name + "_scale_inv";
+  } else if (!online) {
+    return;
+  }
+  piece->quantize = !quantization.stored;
+  Matrix& matrix = *piece->matrix;
+  if (piece->first == 0) {
+    matrix.dtype = DType::kF8E4m3;
+    matrix.scale_rows = kMaxScaleRows;
+  } else {
+    matrix.scale_rows = std::min(matrix.scale_rows, piece->first & -piece->first);
+  }
+}
+
+// `online`: whether linear layers that are not stored in f8_e4m3 are to become so.
 template <typename Owner, size_t kCount>
 void add_pieces(
     const Rule<Owner> (&rules)[kCount],
     const std::string& prefix,
     const ModelConfig& config,
+    bool online,
     Owner* owner,
     std::vector<WeightPiece>* pieces) {
   for (const Rule<Owner>& rule : rules) {
@@ -187,12 +214,13 @@ void add_pieces(
     piece.cols = size_of(rule.cols, config);
     piece.shape = stored_shape(rule.form, piece.rows, piece.cols);
     piece.norm = rule.form == Form::kNorm || rule.form == Form::kStreamNorm;
-    if (rule.form == Form::kMatrix) {
+    if (rule.form == Form::kMatrix || rule.form == Form::kLinear) {
       Matrix& matrix = owner->*rule.matrix;
       piece.matrix = &matrix;
       piece.first = matrix.rows;
       matrix.rows += piece.rows;
       matrix.cols = piece.cols;
+      if (rule.form == Form::kLinear) choose_fp8(config.quantization, online, &piece);
     } else {
       View& view = owner->*rule.vector;
       piece.vector = &view;
@@ -209,22 +237,36 @@ int64_t aligned(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+// Bytes of a matrix or view without its scales, and of those.
+struct PlaceBytes {
+  int64_t values = 0;
+  int64_t scales = 0;
+};
+
+PlaceBytes place_bytes(const WeightPiece& piece, Ops& ops) {
+  if (piece.matrix == nullptr) return {aligned(piece.vector->rows * piece.vector->cols * 4), 0};
+  const Matrix& m = *piece.matrix;
+  const int64_t values = aligned(ops.matrix_bytes(m.dtype, m.rows, m.cols));
+  if (m.dtype != DType::kF8E4m3) return {values, 0};
+  return {values, aligned(m.scale_row_count() * m.scale_col_count() * 4)};
+}
+
 }  // namespace
 
 std::vector<WeightPiece> plan_pieces(const ModelConfig& config, Weights* weights) {
   std::vector<WeightPiece> pieces;
   weights->layers.resize(static_cast<size_t>(config.num_hidden_layers));
   weights->engram.resize(config.engram.layer_ids.size());
-  add_pieces(kModelRules, "", config, weights, &pieces);
+  add_pieces(kModelRules, "", config, false, weights, &pieces);
   for (int l = 0; l < config.num_hidden_layers; ++l) {
     LayerWeights& layer = weights->layers[static_cast<size_t>(l)];
     const std::string prefix = "model.layers." + std::to_string(l) + ".";
     layer.engram = config.engram_index(l);
     if (layer.engram >= 0) {
       EngramWeights& engram = weights->engram[static_cast<size_t>(layer.engram)];
-      add_pieces(kEngramRules, prefix + "engram.", config, &engram, &pieces);
+      add_pieces(kEngramRules, prefix + "engram.", config, false, &engram, &pieces);
     }
-    add_pieces(kLayerRules, prefix, config, &layer, &pieces);
+    add_pieces(kLayerRules, prefix, config, config.quantization.online, &layer, &pieces);
   }
   return pieces;
 }
@@ -232,23 +274,23 @@ std::vector<WeightPiece> plan_pieces(const ModelConfig& config, Weights* weights
 Status place_weights(
     const std::vector<WeightPiece>& pieces, memory::Device& device, Ops& ops, Weights* weights) {
   // Counted first, then placed: one allocation, whose size is known before it is taken.
-  std::vector<int64_t> offsets;
   int64_t bytes = 0;
   for (const WeightPiece& piece : pieces) {
-    offsets.push_back(bytes);
     if (piece.first > 0) continue;  // a further part of the matrix or view before
-    bytes +=
-        piece.matrix != nullptr
-            ? aligned(ops.matrix_bytes(piece.matrix->dtype, piece.matrix->rows, piece.matrix->cols))
-            : aligned(piece.vector->rows * piece.vector->cols * 4);
+    const PlaceBytes needed = place_bytes(piece, ops);
+    bytes += needed.values + needed.scales;
   }
   memory::Result<memory::Buffer> buffer = device.allocate("weights", bytes);
   if (!buffer.ok()) return buffer.status();
-  char* base = buffer.value().as<char>();
-  for (size_t i = 0; i < pieces.size(); ++i) {
-    if (pieces[i].first > 0) continue;
-    (pieces[i].matrix != nullptr ? pieces[i].matrix->data : pieces[i].vector->data) =
-        base + offsets[i];
+  char* next = buffer.value().as<char>();
+  for (const WeightPiece& piece : pieces) {
+    if (piece.first > 0) continue;
+    const PlaceBytes needed = place_bytes(piece, ops);
+    (piece.matrix != nullptr ? piece.matrix->data : piece.vector->data) = next;
+    if (needed.scales > 0) {
+      piece.matrix->scales = reinterpret_cast<float*>(next + needed.values);
+    }
+    next += needed.values + needed.scales;
   }
   if (weights->lm_head.empty()) weights->lm_head = weights->embedding;
   weights->weight_bytes = bytes;
@@ -261,11 +303,23 @@ void upload_vectors(
     const std::vector<std::vector<float>>& values,
     memory::Device& device) {
   const std::unique_ptr<memory::Stream> stream = device.make_stream("load");
+  const auto copy = [&](float* to, const std::vector<float>& from) {
+    device.copy(*stream, to, from.data(), std::ssize(from) * static_cast<int64_t>(sizeof(float)));
+  };
   for (size_t i = 0; i < pieces.size(); ++i) {
-    if (pieces[i].vector == nullptr) continue;
-    ENGRAM_CHECK(static_cast<int64_t>(values[i].size()) == pieces[i].rows * pieces[i].cols);
-    const int64_t bytes = static_cast<int64_t>(values[i].size() * sizeof(float));
-    device.copy(*stream, pieces[i].vector->as<float>() + pieces[i].first, values[i].data(), bytes);
+    const WeightPiece& piece = pieces[i];
+    if (piece.fp8()) {
+      const Matrix& m = *piece.matrix;
+      ENGRAM_CHECK(std::ssize(values[i]) == piece.scale_shape()[0] * piece.scale_shape()[1]);
+      float* to = m.scales + piece.first / m.scale_rows * m.scale_col_count();
+      const std::vector<float> scales =
+          spread_scales(values[i], piece.rows, m.scale_col_count(), m.scale_rows);
+      copy(to, scales);
+      stream->synchronize();  // they go with this block
+    } else if (piece.vector != nullptr) {
+      ENGRAM_CHECK(std::ssize(values[i]) == piece.rows * piece.cols);
+      copy(piece.vector->as<float>() + piece.first, values[i]);
+    }
   }
   stream->synchronize();
 }

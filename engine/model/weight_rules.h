@@ -20,11 +20,22 @@ struct WeightPiece {
   Matrix* matrix = nullptr;  // its rows [first, first + rows)
   View* vector = nullptr;    // or its elements [first, first + rows * cols)
   int64_t first = 0;
+  // Of a matrix: in f8_e4m3 as stored, with the scales in a tensor of this name, or made so while
+  // it is loaded.
+  std::string scale_name;
+  bool quantize = false;
+
+  bool fp8() const { return quantize || !scale_name.empty(); }
+  // Of the scales, for blocks of 128 outputs and 128 inputs.
+  std::vector<int64_t> scale_shape() const {
+    return {(rows + kMaxScaleRows - 1) / kMaxScaleRows, (cols + kScaleCols - 1) / kScaleCols};
+  }
 };
 
 // Sizes layers, Engram layers and every matrix and view of `weights` (without data; lm_head stays
-// empty when tied) and returns the pieces they consist of, in the order of memory. Tables, hash
-// constants and the token map are not among them. The pieces point into `weights`.
+// empty when tied; dtype and scale_rows of f8_e4m3 matrices are set) and returns the pieces they
+// consist of, in the order of memory. Tables, hash constants and the token map are not among them.
+// The pieces point into `weights`.
 std::vector<WeightPiece> plan_pieces(const ModelConfig& config, Weights* weights);
 
 // Places every matrix and view in one buffer of the device. The dtypes of the matrices must be
@@ -32,7 +43,8 @@ std::vector<WeightPiece> plan_pieces(const ModelConfig& config, Weights* weights
 memory::Status place_weights(
     const std::vector<WeightPiece>& pieces, memory::Device& device, Ops& ops, Weights* weights);
 
-// Copies values[i], which is empty for a matrix, to the place of pieces[i]. REQUIRES: placed.
+// Copies values[i] to the place of pieces[i]: of an f8_e4m3 matrix the scales, by scale_shape(); of
+// any other matrix nothing. REQUIRES: placed.
 void upload_vectors(
     const std::vector<WeightPiece>& pieces,
     const std::vector<std::vector<float>>& values,

@@ -6,11 +6,13 @@
 
 #include <array>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/model/config.h"
+#include "engine/model/fp8_weights.h"
 #include "engine/model/ngram.h"
 #include "engine/ops/ops.h"
 #include "memory/base/status.h"
@@ -52,7 +54,9 @@ struct Weights {
   // The checkpoint's tables, one per Engram layer, same order. Shared with the sets that open them.
   std::vector<std::shared_ptr<const memory::TableSource>> tables;
   TokenMap token_map;
-  int64_t weight_bytes = 0;             // tables not counted
+  int64_t weight_bytes = 0;  // tables not counted
+  // What quantising lost, by the tensor's name within its layer: "mlp.up_proj.weight".
+  std::map<std::string, Fp8Error> fp8_errors;
   std::vector<memory::Buffer> storage;  // what the views above point into
 };
 
@@ -71,7 +75,8 @@ std::array<uint8_t, 32> token_map_sha256(const TokenMap& map);
 // `tokenizer_size` is len(tokenizer), for the token map's length. INVALID_ARGUMENT names file,
 // tensor or field, expected and found; DATA_LOSS a short read; RESOURCE_EXHAUSTED what could not be
 // allocated. Everything is checked before large memory is taken, but for the values of matrices and
-// tables, which are too many: a NaN there is found by whoever samples. `progress` may be empty; it
+// tables, which are too many: a NaN there is found by whoever samples; in a matrix that is or
+// becomes f8_e4m3 it ends the loading. `progress` may be empty; it
 // is called by one thread at a time, not always the same.
 memory::Result<Weights> load_weights(
     const std::string& directory,

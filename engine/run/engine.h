@@ -252,6 +252,9 @@ struct EngineOptions {
   std::string dtype = "auto";  // activations: float32, bfloat16, auto (cpu: float32)
   // Keys and values: float32, bfloat16, fp8 (or fp8_e4m3), auto (those of the activations).
   std::string kv_cache_dtype = "auto";
+  // none: weights as the checkpoint has them; fp8: linear layers of attention and feed-forward that
+  // it has wider become f8_e4m3 with a scale per block of 128 x 128 (the name is vLLM's).
+  std::string quantization = "none";
   int threads = 0;            // cpu: 0 = all usable cores
   int64_t max_model_len = 0;  // 0: the model's, or what fits the cache
   int64_t max_num_seqs = 64;

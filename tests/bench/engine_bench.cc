@@ -34,9 +34,13 @@ struct Sizes {
 };
 constexpr Sizes kSmoke{.decode_tokens = 3, .prompt_tokens = 16, .batch = 2};
 
-std::unique_ptr<Engine> start(const std::string& model, const std::string& fetch, int threads) {
-  EngineOptions o = dummy_engine(model, threads);
+constexpr const char* kFp8 = "-fp8";  // ends the name of a model whose weights are quantised
+
+std::unique_ptr<Engine> start(
+    const std::string& name, const std::string& directory, const std::string& fetch, int threads) {
+  EngineOptions o = dummy_engine(directory, threads);
   o.ngram_fetch = fetch;
+  if (name.find(kFp8) != std::string::npos) o.quantization = "fp8";
   return start_engine(o);
 }
 
@@ -52,7 +56,7 @@ class EngineBench {
   void add_model(const std::string& name, const std::string& directory, const std::string& fetch) {
     if (!wanted(name)) return;
     std::unique_ptr<Engine>& engine = engines_[case_name(name, fetch, "")];
-    engine = start(directory, fetch, suite_.workers().threads());
+    engine = start(name, directory, fetch, suite_.workers().threads());
     const ModelConfig& c = engine->info().config;
     const bool engram = !c.engram.layer_ids.empty() && fetch != "skip";
     Engine* e = engine.get();
@@ -203,10 +207,13 @@ int run(int argc, char** argv) {
   Suite suite(options);
   EngineBench bench(suite, options.smoke ? kSmoke : Sizes{});
   const std::string demo = "configs/demo";
+  const std::vector<std::string> dense = {"dense-0.5b", std::string("dense-0.5b") + kFp8};
   std::map<std::string, std::string> engram_models = {{"demo", demo}};
   if (!options.smoke) {
     engram_models["engram-0.5b"] = std::string("configs/bench/engram-0.5b");
-    bench.add_model("dense-0.5b", "configs/bench/dense-0.5b", "prefetch");
+    for (const std::string& name : dense) {
+      bench.add_model(name, "configs/bench/dense-0.5b", "prefetch");
+    }
   }
   for (const auto& [name, directory] : engram_models) {
     for (const char* fetch : {"skip", "prefetch", "sync"}) {
@@ -215,7 +222,7 @@ int run(int argc, char** argv) {
     bench.add_parts(name);
   }
   const int status = suite.run();
-  bench.report_batch("dense-0.5b", "prefetch");
+  for (const std::string& name : dense) bench.report_batch(name, "prefetch");
   for (const auto& [name, directory] : engram_models) {
     bench.report_batch(name, "prefetch");
     bench.report_engram(name);

@@ -1,5 +1,5 @@
-// What a step of a model must read and compute at least, in bf16: arithmetic over its
-// configuration.
+// What a step of a model must read and compute at least, in bf16 but for layers in fp8: arithmetic
+// over its configuration.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,10 @@ inline int64_t step_weights(const engine::ModelConfig& c, bool engram) {
          (engram ? engram_weights(c) : 0);
 }
 
-// What a decode step must read: every weight once.
+// What a decode step must read: every weight once. Scales of fp8 weights are not counted.
 inline int64_t step_bytes(const engine::ModelConfig& c, bool engram) {
-  return 2 * step_weights(c, engram);
+  const int64_t halved = c.quantization.any() ? c.num_hidden_layers * layer_weights(c) : 0;
+  return 2 * step_weights(c, engram) - halved;
 }
 
 // Keys and values of one position, all layers.

@@ -39,7 +39,7 @@ std::vector<Checkpoint> checkpoints() {
   std::vector<Checkpoint> all;
   for (const char* name :
        {"tiny-dense", "tiny-engram", "tiny-engram-fp8", "tiny-llama3-rope", "tiny-qwen3-engram",
-        "tiny-engram-bias", "tiny-engram-yarn"}) {
+        "tiny-engram-bias", "tiny-engram-yarn", "tiny-fp8-weights"}) {
     all.push_back({name, tests::checkpoint_directory(name), tests::golden_file(name)});
   }
   all.push_back(
@@ -91,6 +91,7 @@ class Forward {
     ops_limits.max_rows = std::max(
         {config_.vocab_size, 2 * config_.intermediate_size, 2 * config_.hidden_size + 4096});
     ops_limits.max_context = kTokens;
+    ops_limits.fp8_weights = config_.quantization.any();
     auto ops = make_ops(backend_, ops_limits);
     REQUIRE(ops.ok());
     ops_ = std::move(ops).value();

@@ -15,8 +15,8 @@ inline std::string source_file(const std::string& name) {
 }
 
 // Names: tiny-dense, tiny-engram, tiny-engram-fp8, tiny-llama3-rope, tiny-qwen3-engram,
-// tiny-engram-bias, tiny-engram-yarn, tiny-engram-f16, tiny-engram-f32; hf-llama3, hf-llama-bias,
-// hf-llama-yarn, hf-qwen3.
+// tiny-engram-bias, tiny-engram-yarn, tiny-engram-f16, tiny-engram-f32, tiny-fp8-weights;
+// hf-llama3, hf-llama-bias, hf-llama-yarn, hf-qwen3.
 inline std::string checkpoint_directory(const std::string& name) {
   const char* data = std::getenv("ENGRAM_TEST_DATA");
   const std::string made =

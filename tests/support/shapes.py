@@ -10,7 +10,17 @@ LLAMA = {**GQA, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "a
          "num_hidden_layers": 3}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128}
 
+# As transformers and DeepSeek write it.
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
+
 SHAPES = {
+    # fp8 weights: several blocks each way, the last ones cut; the parts of the fused matrices begin at multiples of
+    # 192 and 96. One of the two Engram layers and one feed-forward matrix are not converted.
+    "tiny-fp8-weights": {
+        **FAMILY, **GQA, **ENGRAM, "hidden_size": 160, "num_hidden_layers": 3, "head_dim": 48, "intermediate_size": 296,
+        "engram_layer_ids": [1, 2], "engram_vocab_size": 500, "qk_norm": True,
+        "quantization_config": {**FP8, "modules_to_not_convert": ["lm_head", "layers.2.engram", "layers.0.mlp.down_proj"]},
+        "make": {"tokens": 512}},
     # All biases, no convolution, orders 2 to 4, layers out of order, f16 rows, linear rope, three shards.
     "tiny-engram-bias": {
         **FAMILY, **GQA, **ENGRAM, "attention_bias": True, "engram_bias": True, "engram_kernel_size": 0,

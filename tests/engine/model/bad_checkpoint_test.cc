@@ -310,6 +310,78 @@ TEST_CASE("broken scales are refused", "[bad_checkpoint]") {
   for (const Case& c : cases) check_case(c, good, 768);
 }
 
+TEST_CASE("broken fp8 weights are refused", "[bad_checkpoint][fp8]") {
+  const auto good = EditedCheckpoint::read(tests::checkpoint_directory("tiny-fp8-weights"));
+  static const std::string up = "model.layers.1.mlp.up_proj.weight";
+  const Case cases[] = {
+      {"missing scales", [](EditedCheckpoint& c) { c.tensors.erase(up + "_scale_inv"); },
+       "tensor model.layers.1.mlp.up_proj.weight_scale_inv is missing"},
+      {"too few scales", [](EditedCheckpoint& c) { drop_row(c.at(up + "_scale_inv")); },
+       "up_proj.weight_scale_inv: shape is [2, 2], expected [3, 2]"},
+      {"one scale per row",
+       [](EditedCheckpoint& c) {
+         c.at(up + "_scale_inv").shape = {6, 1};
+       },
+       "up_proj.weight_scale_inv: shape is [6, 1], expected [3, 2]"},
+      {"scales of integers", [](EditedCheckpoint& c) { c.at(up + "_scale_inv").dtype = "I32"; },
+       "up_proj.weight_scale_inv: dtype is i32, expected f32 or bf16 or f16"},
+      {"a scale that is infinite",
+       [](EditedCheckpoint& c) { c.at(up + "_scale_inv").set(4, HUGE_VALF); },
+       "up_proj.weight_scale_inv: element 4 is inf, expected a finite number"},
+      {"other codes", [](EditedCheckpoint& c) { c.at(up).dtype = "F8_E5M2"; },
+       "up_proj.weight: dtype is f8_e5m2, expected f8_e4m3"},
+      {"a missing row", [](EditedCheckpoint& c) { drop_row(c.at(up)); },
+       "up_proj.weight: shape is [295, 160], expected [296, 160]"},
+      {"a module that should be converted",
+       [](EditedCheckpoint& c) {
+         c.config["quantization_config"]["modules_to_not_convert"] = {"lm_head", "layers.2.engram"};
+       },
+       "model.layers.0.mlp.down_proj.weight: dtype is bf16, expected f8_e4m3"},
+      {"a module that should not be converted",
+       [](EditedCheckpoint& c) {
+         c.config["quantization_config"]["modules_to_not_convert"].push_back("layers.1.mlp");
+       },
+       "model.layers.1.mlp.gate_proj.weight: dtype is f8_e4m3, expected bf16 or f16 or f32"},
+      {"scales of a module that is not converted",
+       [](EditedCheckpoint& c) {
+         c.tensors["model.layers.0.mlp.down_proj.weight_scale_inv"] = c.at(up + "_scale_inv");
+       },
+       "down_proj.weight_scale_inv: is a surplus tensor"},
+      {"codes without the field of config.json",
+       [](EditedCheckpoint& c) { c.config.erase("quantization_config"); },
+       "q_proj.weight: dtype is f8_e4m3, expected bf16 or f16 or f32"},
+  };
+  for (const Case& c : cases) check_case(c, good, 512);
+}
+
+// These are found while the weights are read.
+TEST_CASE(
+    "weights that are not numbers end the loading where they are fp8", "[bad_checkpoint][fp8]") {
+  const auto status_of = [](const EditedCheckpoint& checkpoint, bool quantize, int64_t tokens) {
+    TempDirectory directory;
+    checkpoint.write(directory.path());
+    ModelConfig config = load_config(directory.path()).value();
+    config.quantization.online = quantize;
+    const auto device = memory::make_cpu_device(1);
+    tests::RecordingOps ops;
+    return load_weights(directory.path(), config, tokens, *device, ops, {}).status();
+  };
+  auto stored = EditedCheckpoint::read(tests::checkpoint_directory("tiny-fp8-weights"));
+  CHECK(status_of(stored, false, 512).ok());
+  stored.at("model.layers.1.mlp.up_proj.weight").set(3 * 160 + 7, uint8_t{0xff});
+  CHECK_THAT(
+      status_of(stored, false, 512).message(),
+      Catch::Contains("model.layers.1.mlp.up_proj.weight: row 3, column 7 is NaN"));
+  auto wide = EditedCheckpoint::read(tests::checkpoint_directory("tiny-engram"));
+  CHECK(status_of(wide, true, kTokens).ok());
+  for (const float bad : {kNan, HUGE_VALF}) {
+    wide.at("model.layers.2.self_attn.k_proj.weight").set(5, bf16(bad));
+    CHECK_THAT(
+        status_of(wide, true, kTokens).message(),
+        Catch::Contains("model.layers.2.self_attn.k_proj.weight: rows 0 to 31 hold NaN"));
+  }
+}
+
 TEST_CASE("broken files are refused", "[bad_checkpoint]") {
   const std::string source = tests::checkpoint_directory("tiny-engram");
   const std::string config = tests::file_bytes(source + "/config.json");

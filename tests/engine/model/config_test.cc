@@ -125,13 +125,34 @@ TEST_CASE("published backbones have their own defaults", "[config]") {
   CHECK_FALSE(parse(config).qk_norm);
 }
 
+TEST_CASE("fp8 weights are for the modules that are not taken out", "[config]") {
+  json config = with_engram();
+  CHECK_FALSE(parse(config).quantization.any());
+  config["quantization_config"] = json::parse(R"({
+    "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "dequantize": false,
+    "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head", "layers.1", "mlp.up_proj"],
+    "ignored_layers": null})");
+  const WeightQuantization q = parse(config).quantization;
+  CHECK(q.stored);
+  CHECK(q.any());
+  CHECK_FALSE(q.online);
+  CHECK_FALSE(q.converts("lm_head"));
+  CHECK_FALSE(q.converts("model.layers.1.mlp.gate_proj"));
+  CHECK_FALSE(q.converts("model.layers.10.mlp.up_proj"));
+  CHECK(q.converts("model.layers.10.mlp.gate_proj"));
+  CHECK(q.converts("model.layers.0.self_attn.up_proj"));
+  config["quantization_config"].erase("modules_to_not_convert");
+  CHECK(parse(config).quantization.converts("model.layers.1.mlp.gate_proj"));
+}
+
 TEST_CASE("the checkpoints of the tests parse", "[config]") {
   for (const std::string& directory :
        {tests::demo_directory(), tests::checkpoint_directory("tiny-engram"),
         tests::checkpoint_directory("tiny-llama3-rope"),
         tests::checkpoint_directory("tiny-qwen3-engram"),
         tests::checkpoint_directory("tiny-engram-bias"),
-        tests::checkpoint_directory("tiny-engram-yarn")}) {
+        tests::checkpoint_directory("tiny-engram-yarn"),
+        tests::checkpoint_directory("tiny-fp8-weights")}) {
     const Result<ModelConfig> config = load_config(directory);
     INFO(config.status().to_string());
     REQUIRE(config.ok());
@@ -192,7 +213,26 @@ TEST_CASE("bad configurations are refused by field", "[config]") {
       {R"({"mlp_bias": true})", later, "mlp_bias is true"},
       {R"({"use_sliding_window": true})", later, "use_sliding_window is true"},
       {R"({"partial_rotary_factor": 0.5})", later, "partial_rotary_factor is 0.5"},
-      {R"({"quantization_config": {"bits": 4}})", later, "quantization_config is {\"bits\":4}"},
+      {R"({"quantization_config": "fp8"})", invalid, "quantization_config is \"fp8\""},
+      {R"({"quantization_config": {"bits": 4}})", invalid,
+       "quantization_config.quant_method is absent, expected fp8"},
+      {R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})", later,
+       "quantization_config.quant_method is \"gptq\", this version serves fp8"},
+      {R"({"quantization_config": {"quant_method": "fp8", "fmt": "e5m2"}})", later,
+       "quantization_config.fmt is \"e5m2\""},
+      {R"({"quantization_config": {"quant_method": "fp8"}})", later,
+       "quantization_config.weight_block_size is absent, this version serves [128,128]"},
+      {R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [64, 128]}})", later,
+       "quantization_config.weight_block_size is [64,128]"},
+      {R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128],
+           "activation_scheme": "static"}})",
+       later, "quantization_config.activation_scheme is \"static\""},
+      {R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128],
+           "modules_to_not_convert": "lm_head"}})",
+       invalid, "quantization_config.modules_to_not_convert is \"lm_head\", expected a list"},
+      {R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128],
+           "scale_fmt": "ue8m0"}})",
+       later, "quantization_config.scale_fmt is \"ue8m0\""},
       {R"({"layer_types": ["full_attention", "sliding_attention"]})", later, "layer_types is"},
       {R"({"bos_token_id": 512})", invalid, "bos_token_id is 512"},
       {R"({"eos_token_id": [1, 512]})", invalid, "eos_token_id is [1,512]"},

@@ -1,9 +1,11 @@
 // Every byte of a checkpoint reaches its place, whatever its dtype, sharding or optional parts.
 #include "engine/model/weights.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 
 #include "engine/model/hash_constants.h"
 #include "memory/io/safetensors.h"
@@ -37,12 +39,13 @@ struct Loaded {
   bool has(const std::string& name) const { return files->find(name) != nullptr; }
 };
 
-Loaded load(const std::string& directory) {
+Loaded load(const std::string& directory, bool quantize) {
   Loaded out;
   Result<ModelConfig> config = load_config(directory);
   INFO(config.status().to_string());
   REQUIRE(config.ok());
   out.config = config.value();
+  out.config.quantization.online = quantize;
   out.device = memory::make_cpu_device(2);
   tests::RecordingOps ops;
   Result<Weights> weights = load_weights(
@@ -55,6 +58,21 @@ Loaded load(const std::string& directory) {
   REQUIRE(files.ok());
   out.files = std::make_unique<TensorFiles>(std::move(files).value());
   return out;
+}
+
+Loaded load(const std::string& directory) {
+  return load(directory, false);
+}
+
+// Weight (row, col) of a tensor, or of a matrix in f8_e4m3, from its code and the scale of its
+// block.
+float scaled_weight(uint8_t code, const float* scales, int64_t row, int64_t col, int64_t cols) {
+  const int64_t scale_cols = (cols + kScaleCols - 1) / kScaleCols;
+  return memory::e4m3_to_float(code) * scales[row * scale_cols + col / kScaleCols];
+}
+float fp8_weight(const Matrix& m, int64_t row, int64_t col) {
+  const uint8_t code = static_cast<const uint8_t*>(m.data)[row * m.cols + col];
+  return scaled_weight(code, m.scales, row / m.scale_rows, col, m.cols);
 }
 
 // The matrix consists of the rows of those tensors, one after the other.
@@ -210,6 +228,146 @@ TEST_CASE("codecs and dtypes are those of the file", "[weights]") {
   CHECK(codec("tiny-engram-yarn") == memory::RowCodec::kF32);
   const Loaded f16 = load(tests::checkpoint_directory("tiny-engram-f16"));
   CHECK(f16.weights.layers[0].qkv.dtype == DType::kF16);
+}
+
+// Every weight has the value that its tensor and the scale of its block give, wherever the parts of
+// a fused matrix begin.
+void check_fp8_matrix(
+    const Loaded& loaded, const Matrix& m, const std::vector<std::string>& names) {
+  REQUIRE(m.dtype == DType::kF8E4m3);
+  int64_t first = 0;
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const TensorInfo* tensor = loaded.files->find(name);
+    REQUIRE(tensor->dtype == DType::kF8E4m3);
+    const std::string codes = loaded.stored(name);
+    const std::string raw = loaded.stored(name + "_scale_inv");
+    const TensorInfo* stored_scales = loaded.files->find(name + "_scale_inv");
+    std::vector<float> scales;
+    for (int64_t i = 0; i < stored_scales->shape[0] * stored_scales->shape[1]; ++i) {
+      scales.push_back(widened(raw, stored_scales->dtype, static_cast<size_t>(i)));
+    }
+    for (int64_t r = 0; r < tensor->shape[0]; ++r) {
+      for (int64_t c = 0; c < m.cols; ++c) {
+        const uint8_t code = static_cast<uint8_t>(codes[static_cast<size_t>(r * m.cols + c)]);
+        const float expected = scaled_weight(code, scales.data(), r / 128, c, m.cols);
+        REQUIRE(fp8_weight(m, first + r, c) == expected);
+      }
+    }
+    first += tensor->shape[0];
+  }
+  CHECK(first == m.rows);
+}
+
+void check_fp8_checkpoint(const std::string& directory) {
+  const Loaded loaded = load(directory);
+  const std::vector<LayerWeights>& layers = loaded.weights.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::string p = "model.layers." + std::to_string(i) + ".";
+    check_fp8_matrix(
+        loaded, layers[i].qkv,
+        {p + "self_attn.q_proj.weight", p + "self_attn.k_proj.weight",
+         p + "self_attn.v_proj.weight"});
+    check_fp8_matrix(loaded, layers[i].output, {p + "self_attn.o_proj.weight"});
+    check_fp8_matrix(
+        loaded, layers[i].gate_up, {p + "mlp.gate_proj.weight", p + "mlp.up_proj.weight"});
+    if (i != 0) check_fp8_matrix(loaded, layers[i].down, {p + "mlp.down_proj.weight"});
+  }
+  CHECK(layers[0].qkv.scale_rows == 32);  // k begins at 192, v at 288
+  CHECK(layers[0].output.scale_rows == 128);
+  const std::string e = "model.layers.1.engram.";
+  check_fp8_matrix(
+      loaded, loaded.weights.engram[0].key_value, {e + "key_proj.weight", e + "value_proj.weight"});
+  // What modules_to_not_convert names, and what is never converted.
+  check_matrix(loaded, layers[0].down, {"model.layers.0.mlp.down_proj.weight"});
+  const std::string f = "model.layers.2.engram.";
+  check_matrix(
+      loaded, loaded.weights.engram[1].key_value, {f + "key_proj.weight", f + "value_proj.weight"});
+  check_matrix(loaded, loaded.weights.embedding, {"model.embed_tokens.weight"});
+  check_matrix(loaded, loaded.weights.lm_head, {"lm_head.weight"});
+}
+
+TEST_CASE("stored fp8 weights and their scales reach their places", "[weights][fp8]") {
+  const std::string directory = tests::checkpoint_directory("tiny-fp8-weights");
+  check_fp8_checkpoint(directory);
+  // Scales in bf16, as Qwen3-FP8 has them.
+  tests::TempDirectory edited;
+  auto checkpoint = tests::EditedCheckpoint::read(directory);
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    if (tensor.dtype != "F32" || name.find("_scale_inv") == std::string::npos) continue;
+    const size_t count = tensor.bytes.size() / 4;
+    tests::StoredTensor narrow{"BF16", tensor.shape, std::string(2 * count, '\0')};
+    for (size_t i = 0; i < count; ++i) narrow.set(i, memory::Bf16(tensor.get<float>(i)).bits);
+    tensor = narrow;
+  }
+  checkpoint.write(edited.path());
+  std::filesystem::copy(directory + "/tokenizer.json", edited.path() + "/tokenizer.json");
+  check_fp8_checkpoint(edited.path());
+}
+
+// The weights that quantising made, against those of the file: within half a step of e4m3, and the
+// largest of every block exactly at the end of its range.
+void check_quantised(const Loaded& loaded, const Matrix& m, const std::vector<std::string>& names) {
+  REQUIRE(m.dtype == DType::kF8E4m3);
+  int64_t first = 0;
+  for (const std::string& name : names) {
+    CAPTURE(name);
+    const TensorInfo* tensor = loaded.files->find(name);
+    const std::string bytes = loaded.stored(name);
+    for (int64_t r = 0; r < tensor->shape[0]; ++r) {
+      for (int64_t c = 0; c < m.cols; ++c) {
+        const float w = widened(bytes, tensor->dtype, static_cast<size_t>(r * m.cols + c));
+        const int64_t scale_row = (first + r) / m.scale_rows;
+        const float scale = scaled_weight(0x38, m.scales, scale_row, c, m.cols);  // the code of 1
+        const float step = std::max(std::abs(w) / 16, scale * 0x1p-10f);
+        REQUIRE(std::abs(fp8_weight(m, first + r, c) - w) <= step * 1.0001f);
+        REQUIRE(std::abs(w) <= 448.001f * scale);
+      }
+    }
+    first += tensor->shape[0];
+  }
+  CHECK(first == m.rows);
+}
+
+TEST_CASE("linear layers are quantised while they are loaded", "[weights][fp8]") {
+  for (const char* name : {"tiny-engram", "tiny-engram-f16", "tiny-engram-f32", "tiny-dense"}) {
+    CAPTURE(name);
+    const Loaded loaded = load(tests::checkpoint_directory(name), true);
+    for (size_t i = 0; i < loaded.weights.layers.size(); ++i) {
+      const LayerWeights& layer = loaded.weights.layers[i];
+      const std::string p = "model.layers." + std::to_string(i) + ".";
+      check_quantised(
+          loaded, layer.qkv,
+          {p + "self_attn.q_proj.weight", p + "self_attn.k_proj.weight",
+           p + "self_attn.v_proj.weight"});
+      check_quantised(loaded, layer.output, {p + "self_attn.o_proj.weight"});
+      check_quantised(
+          loaded, layer.gate_up, {p + "mlp.gate_proj.weight", p + "mlp.up_proj.weight"});
+      check_quantised(loaded, layer.down, {p + "mlp.down_proj.weight"});
+    }
+    check_matrix(loaded, loaded.weights.embedding, {"model.embed_tokens.weight"});
+    CHECK(loaded.weights.fp8_errors.size() == 7);
+    const Fp8Error& error = loaded.weights.fp8_errors.at("mlp.up_proj.weight");
+    const double relative = std::sqrt(error.squared_error / error.squared);
+    CHECK(relative > 0.01);  // uniform mantissas of 3 bits: 0.026
+    CHECK(relative < 0.04);
+    if (loaded.weights.engram.empty()) continue;
+    const std::string e = "model.layers.1.engram.";
+    check_matrix(
+        loaded, loaded.weights.engram[0].key_value,
+        {e + "key_proj.weight", e + "value_proj.weight"});
+  }
+  // f32 holds the same values as bf16, so the same becomes of them.
+  const Loaded a = load(tests::checkpoint_directory("tiny-engram"), true);
+  const Loaded b = load(tests::checkpoint_directory("tiny-engram-f32"), true);
+  const Matrix& m = a.weights.layers[1].gate_up;
+  const Matrix& same = b.weights.layers[1].gate_up;
+  CHECK(std::memcmp(m.data, same.data, static_cast<size_t>(m.rows * m.cols)) == 0);
+}
+
+TEST_CASE("what a checkpoint leaves in bf16 can be quantised by nobody", "[weights][fp8]") {
+  const Loaded loaded = load(tests::checkpoint_directory("tiny-fp8-weights"), true);
+  check_matrix(loaded, loaded.weights.layers[0].down, {"model.layers.0.mlp.down_proj.weight"});
 }
 
 TEST_CASE("tensors that nobody reads are allowed on published backbones only", "[weights]") {

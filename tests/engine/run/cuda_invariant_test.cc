@@ -83,5 +83,22 @@ TEST_CASE("invariant on CUDA: chunks, company, pages and fetching change no id",
   CHECK(tests::run_all(o, requests)[3].choices[0].ids != whole[3].choices[0].ids);
 }
 
+TEST_CASE("invariant on CUDA: chunks and company change no id with fp8 weights", "[invariant]") {
+  constexpr uint64_t kSeed = 12;
+  CAPTURE(kSeed);
+  const std::vector<Request> requests = greedy_requests(kSeed);
+  EngineOptions o = tests::small_engine(tests::checkpoint_directory("tiny-engram"));
+  o.dtype = "float32";
+  o.quantization = "fp8";
+  o.max_num_seqs = 1;
+  o.max_num_batched_tokens = 64;
+  const std::vector<RequestResult> whole = tests::run_alone(o, requests);
+  o.max_num_batched_tokens = 5;
+  check_near(tests::run_alone(o, requests), whole);
+  o.max_num_seqs = 8;
+  o.max_num_batched_tokens = 24;
+  check_near(tests::run_all(o, requests), whole);
+}
+
 }  // namespace
 }  // namespace engram::engine

@@ -36,17 +36,26 @@ struct Variant {
   const char* name;
   const char* dtype;
   const char* kv_cache_dtype = "auto";
+  const char* quantization = "none";
 };
 constexpr Variant kModels[] = {
-    {"tiny-engram", "float32"},        {"tiny-engram", "bfloat16"},
-    {"tiny-engram", "float32", "fp8"}, {"tiny-engram", "bfloat16", "fp8_e4m3"},
-    {"tiny-engram-bias", "float32"},   {"tiny-dense", "float32", "bfloat16"},
-    {"tiny-dense", "float32"}};
+    {"tiny-engram", "float32"},
+    {"tiny-engram", "bfloat16"},
+    {"tiny-engram", "float32", "fp8"},
+    {"tiny-engram", "bfloat16", "fp8_e4m3"},
+    {"tiny-engram-bias", "float32"},
+    {"tiny-dense", "float32", "bfloat16"},
+    {"tiny-dense", "float32"},
+    {"tiny-fp8-weights", "float32"},
+    {"tiny-fp8-weights", "bfloat16"},
+    {"tiny-engram", "float32", "auto", "fp8"},
+    {"tiny-dense", "bfloat16", "fp8", "fp8"}};
 
 EngineOptions options(const Variant& model) {
   EngineOptions o = tests::small_engine(tests::checkpoint_directory(model.name));
   o.dtype = model.dtype;
   o.kv_cache_dtype = model.kv_cache_dtype;
+  o.quantization = model.quantization;
   return o;
 }
 
