@@ -26,10 +26,15 @@ Result<std::unique_ptr<Runner>> Runner::make(
       device.allocate("batch arrays", entries * static_cast<int64_t>(sizeof(int32_t)));
   if (!arrays.ok()) return arrays.status();
   runner->arrays_ = std::move(arrays).value();
-  runner->host_arrays_.resize(static_cast<size_t>(entries));
+  Result<memory::Buffer> host = device.allocate_pinned("batch arrays", runner->arrays_.bytes());
+  if (!host.ok()) return host.status();
+  runner->host_arrays_ = std::move(host).value();
   for (int i = 0; i < engram_layers; ++i) {
     const View gates = model.gates(i);
-    runner->gates_.emplace_back(static_cast<size_t>(gates.rows * gates.cols));
+    Result<memory::Buffer> copy = device.allocate_pinned(
+        "gates", gates.rows * gates.cols * static_cast<int64_t>(sizeof(float)));
+    if (!copy.ok()) return copy.status();
+    runner->gates_.push_back(std::move(copy).value());
   }
   return runner;
 }
@@ -50,8 +55,9 @@ memory::Status Runner::record_decodes(
 
 // Where the values will be on the device.
 const int32_t* Runner::put(std::span<const int32_t> values) {
-  ENGRAM_CHECK(used_ + values.size() <= host_arrays_.size());
-  std::ranges::copy(values, host_arrays_.begin() + static_cast<int64_t>(used_));
+  ENGRAM_CHECK(
+      static_cast<int64_t>((used_ + values.size()) * sizeof(int32_t)) <= host_arrays_.bytes());
+  std::ranges::copy(values, host_arrays_.as<int32_t>() + used_);
   return arrays_.as<int32_t>() + std::exchange(used_, used_ + values.size());
 }
 
@@ -123,7 +129,8 @@ std::span<const SampleResult> Runner::finish() {
 }
 
 std::span<const float> Runner::gates(int engram) const {
-  return gates_[static_cast<size_t>(engram)];
+  const memory::Buffer& gates = gates_[static_cast<size_t>(engram)];
+  return {gates.as<float>(), static_cast<size_t>(gates.bytes()) / sizeof(float)};
 }
 
 }  // namespace engram::engine

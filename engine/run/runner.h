@@ -76,9 +76,10 @@ class Runner {
   memory::Buffer arrays_;                 // the integers of one step
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step is enqueued op by op
 
-  // Engine thread; read by the stream while a step runs.
-  std::vector<int32_t> host_arrays_;
-  std::vector<std::vector<float>> gates_;
+  // Engine thread; read and written by the stream while a step runs. Pinned: a copy from or to
+  // other memory would hold the thread up until the stream came there.
+  memory::Buffer host_arrays_;
+  std::vector<memory::Buffer> gates_;  // per Engram layer
   std::vector<SampleResult> results_;
   std::unique_ptr<memory::Event> done_;
   size_t used_ = 0;  // of host_arrays_

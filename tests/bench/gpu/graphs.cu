@@ -1,3 +1,4 @@
+#include <cstdint>
 #include <functional>
 
 #include "engine/ops/cuda/launch.cuh"
@@ -5,9 +6,6 @@
 #include "tests/bench/gpu/graphs.h"
 
 namespace engram::bench::gpu {
-
-// The emulation of the tests has no graphs.
-#ifdef __CUDACC__
 namespace {
 
 using memory::cuda_ok;
@@ -32,32 +30,44 @@ CudaEvent make_event(unsigned flags) {
 class GraphBench {
  public:
   GraphBench(int kernels, int replays) : kernels_(kernels), replays_(replays) {
-    cuda_ok(cudaMalloc(&counters_, 2 * sizeof(int)));
-    cuda_ok(cudaMemset(counters_, 0, 2 * sizeof(int)));
+    void* counters = nullptr;
+    cuda_ok(cudaMalloc(&counters, 2 * sizeof(int)));
+    cuda_ok(cudaMemset(counters, 0, 2 * sizeof(int)));
+    counters_ = static_cast<int*>(counters);
   }
   ~GraphBench() { cuda_ok(cudaFree(counters_)); }
 
-  void enqueue(bool forked) {
-    if (forked) {
+  // What the last kernel waits for: nothing, a branch of the graph, or work that is no part of it.
+  enum class Wait : uint8_t { kNone, kBranch, kOutside };
+
+  void enqueue(Wait wait) {
+    if (wait == Wait::kBranch) {
       cuda_ok(cudaEventRecord(fork_.get(), main_.get()));
       cuda_ok(cudaStreamWaitEvent(side_.get(), fork_.get()));
-      start(side_.get(), 1);
-      cuda_ok(cudaEventRecord(join_.get(), side_.get()));
+      start_beside();
     }
     for (int i = 0; i < kernels_; ++i) {
-      if (forked && i == kernels_ - 1) cuda_ok(cudaStreamWaitEvent(main_.get(), join_.get()));
+      if (wait != Wait::kNone && i == kernels_ - 1) {
+        cuda_ok(cudaStreamWaitEvent(
+            main_.get(), join_.get(),
+            wait == Wait::kOutside ? cudaEventWaitExternal : cudaEventWaitDefault));
+      }
       start(main_.get(), 0);
     }
   }
 
-  double replay_us(bool forked) {
+  double replay_us(Wait wait) {
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t exec = nullptr;
     cuda_ok(cudaStreamBeginCapture(main_.get(), cudaStreamCaptureModeThreadLocal));
-    enqueue(forked);
+    enqueue(wait);
     cuda_ok(cudaStreamEndCapture(main_.get(), &graph));
     cuda_ok(cudaGraphInstantiate(&exec, graph, 0));
-    const double us = time([&] { cuda_ok(cudaGraphLaunch(exec, main_.get())); });
+    const double us = time([&] {
+      if (wait == Wait::kOutside) start_beside();
+      cuda_ok(cudaGraphLaunch(exec, main_.get()));
+    });
+    cuda_ok(cudaStreamSynchronize(main_.get()));
     cuda_ok(cudaGraphExecDestroy(exec));
     cuda_ok(cudaGraphDestroy(graph));
     return us;
@@ -79,6 +89,10 @@ class GraphBench {
     engine::cuda::launch(
         tiny_kernel, {.blocks = dim3(1), .threads = 32, .stream = stream}, counters_ + which);
   }
+  void start_beside() {
+    start(side_.get(), 1);
+    cuda_ok(cudaEventRecord(join_.get(), side_.get()));
+  }
 
   const int kernels_;
   const int replays_;
@@ -96,16 +110,12 @@ class GraphBench {
 GraphCosts measure_graphs(int kernels, int replays) {
   GraphBench bench(kernels, replays);
   GraphCosts costs;
-  costs.available = true;
-  costs.launches_us = bench.time([&] { bench.enqueue(false); });
-  costs.plain_us = bench.replay_us(false);
-  costs.forked_us = bench.replay_us(true);
+  costs.launches_us = bench.time([&] { bench.enqueue(GraphBench::Wait::kNone); });
+  costs.plain_us = bench.replay_us(GraphBench::Wait::kNone);
+  // Before the branch: an event that is a place in a graph is of no use outside it.
+  costs.beside_us = bench.replay_us(GraphBench::Wait::kOutside);
+  costs.forked_us = bench.replay_us(GraphBench::Wait::kBranch);
   return costs;
 }
-#else
-GraphCosts measure_graphs(int, int) {
-  return {};
-}
-#endif
 
 }  // namespace engram::bench::gpu
