@@ -11,6 +11,7 @@
 #include "memory/base/tensor.h"
 #include "memory/device/device.h"
 #include "memory/table/geometry.h"
+#include "memory/table/row_hash.h"
 #include "memory/table/row_place.h"
 
 namespace engram::memory {
@@ -28,7 +29,11 @@ struct RowGather {
   // Rows from upper_first on are the rows from 0 on of `upper`. Of enqueued decoding only.
   RowPlace upper = {};
   int64_t upper_first = std::numeric_limits<int64_t>::max();
-  const int64_t* ids = nullptr;    // [tokens * H]; one outside the table is a bug
+  const int64_t* ids = nullptr;  // [tokens * H]; one outside the table is a bug
+  // Of enqueued decoding, instead of ids: the kernel itself hashes the windows [tokens, kWindow],
+  // which are aligned to 16 bytes.
+  const RowHash* hash = nullptr;  // read while enqueueing
+  const int32_t* windows = nullptr;
   const int32_t* slots = nullptr;  // [tokens]
   int64_t tokens = 0;
   View out;  // f32 or bf16, at least E columns

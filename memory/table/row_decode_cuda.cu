@@ -10,15 +10,21 @@ namespace {
 
 using cuda::GatherArgs;
 
+// A few blocks fill a PCIe link and leave the rest of the GPU to the layers that run meanwhile:
+// kBlocks * kThreads / 32 rows of 256 bytes in flight are four times what the link's delay needs.
+constexpr int64_t kBlocks = 16;
+constexpr int kThreads = 1024;
+
 // A warp per row. kWide: 16 stored bytes at a time, of rows that begin at and are made of whole
 // ones; else an element at a time.
 template <RowCodec kCodec, typename T, bool kWide>
-__global__ void load_rows_kernel(const GatherArgs a) {
+__global__ void __launch_bounds__(kThreads) load_rows_kernel(const GatherArgs a) {
   const int64_t lane = threadIdx.x % 32;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
   int64_t index = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   for (; index < a.tokens * a.columns; index += warps) {
-    const cuda::RowWay way = cuda::way_of<T>(a, index, a.ids[index], a.slots[index / a.columns]);
+    const cuda::RowWay way =
+        cuda::way_of<T>(a, index, cuda::id_of(a, index), a.slots[index / a.columns]);
     T* to = static_cast<T*>(way.to);
     if constexpr (kWide) {
       constexpr int kCount = cuda::kElements<kCodec>;
@@ -33,11 +39,6 @@ __global__ void load_rows_kernel(const GatherArgs a) {
     }
   }
 }
-
-// A few blocks fill a PCIe link and leave the rest of the GPU to the layers that run meanwhile:
-// kBlocks * kThreads / 32 rows of 256 bytes in flight are four times what the link's delay needs.
-constexpr int64_t kBlocks = 16;
-constexpr int kThreads = 1024;
 
 template <RowCodec kCodec, typename T, bool kWide>
 void launch(Stream& stream, const GatherArgs& args, int64_t most_blocks) {
@@ -103,11 +104,15 @@ void enqueue_decode_rows(Stream& stream, const RowGather& gather) {
   const TableGeometry& g = *gather.geometry;
   ENGRAM_CHECK(gather.out.cols >= g.vector_width());
   if (gather.tokens * g.columns() == 0 || g.row_width == 0) return;
+  ENGRAM_CHECK((gather.ids == nullptr) == (gather.windows != nullptr));
+  ENGRAM_CHECK((gather.hash == nullptr) == (gather.windows == nullptr));
   const GatherArgs args{
       .place = gather.place,
       .upper = gather.upper,
       .upper_first = gather.upper_first,
       .ids = gather.ids,
+      .hash = gather.hash != nullptr ? *gather.hash : RowHash{},
+      .windows = gather.windows,
       .slots = gather.slots,
       .tokens = gather.tokens,
       .out = gather.out,

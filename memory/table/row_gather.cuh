@@ -8,6 +8,7 @@
 
 #include "memory/device/values.cuh"
 #include "memory/table/row_decode.h"
+#include "memory/table/row_hash.cuh"
 
 namespace engram::memory::cuda {
 
@@ -15,7 +16,9 @@ struct GatherArgs {
   RowPlace place;
   RowPlace upper;
   int64_t upper_first = 0;
-  const int64_t* ids = nullptr;
+  const int64_t* ids = nullptr;  // null: hashed from the windows
+  RowHash hash;
+  const int32_t* windows = nullptr;
   const int32_t* slots = nullptr;
   int64_t tokens = 0;
   View out;
@@ -25,6 +28,13 @@ struct GatherArgs {
   int64_t group = 0;  // of kInt8 and kInt4
   float tensor_scale = 1.f;
 };
+
+// The row that has the index `index` among tokens * columns.
+__device__ inline int64_t id_of(const GatherArgs& a, int64_t index) {
+  if (a.ids != nullptr) return a.ids[index];
+  const int64_t token = index / a.columns;
+  return hashed_row(a.hash, a.windows + token * kWindow, index - token * a.columns);
+}
 
 // One row: its bytes, and the element of the token's vector it begins at.
 struct RowWay {

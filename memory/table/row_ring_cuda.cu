@@ -60,11 +60,11 @@ class Ring {
 
   __device__ bool exists(int64_t stage) const { return stage * shape_.rows < total_; }
 
-  // Begins to read the ids of a stage.
+  // Begins to read, or hashes, the ids of a stage.
   __device__ void look_up(int64_t stage) {
     const int64_t index = stage * shape_.rows + lane_;
     if (lane_ >= count_of(stage)) return;
-    id_ = a_.ids[index];
+    id_ = cuda::id_of(a_, index);
     slot_ = a_.slots[index / a_.columns];
   }
 

@@ -1,10 +1,13 @@
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "engine/model/ngram.h"
 #include "memory/table/row_decode_cuda.h"
+#include "memory/table/row_hash.h"
 #include "tests/bench/gpu/cases.h"
 #include "tests/bench/gpu/host_block.h"
 #include "tests/bench/gpu/suite.h"
@@ -29,6 +32,10 @@ TableGeometry geometry_of(RowCodec codec, int64_t row_bytes, int64_t table_bytes
   g.row_width = codec == RowCodec::kBf16 ? row_bytes / 2 : row_bytes;
   g.rows = table_bytes / row_bytes;
   g.moduli.assign(kColumns, g.rows / kColumns);
+  for (int64_t c = 0; c < kColumns; ++c) g.offsets.push_back(c * (g.rows / kColumns));
+  g.orders = {2, 3};
+  g.heads = kColumns / 2;
+  g.multipliers = {0x1e3779b97f4a7c15, 0x3f58476d1ce4e5b9, 0x14d049bb133111eb};
   return g;
 }
 
@@ -50,16 +57,36 @@ class Gather {
     place_.value_stride = geometry.value_bytes();
   }
 
+  // From here on rows are those of random n-grams, which the kernel hashes.
+  void hash_windows() {
+    std::mt19937_64 random(5);
+    std::vector<int32_t> windows;
+    for (int64_t t = 0; t < kIdSets * tokens_; ++t) {
+      std::vector<int32_t> text(memory::kWindow);
+      for (int32_t& id : text) id = static_cast<int32_t>(random() % 99'092);
+      windows.insert(windows.end(), text.begin(), text.end());
+      engine::hash_rows(geometry_, text, memory::kWindow - 1, memory::kWindow, ids_ + t * kColumns);
+    }
+    windows_ = rig_.upload(windows);
+    hash_.emplace(memory::DeviceRowHash::make(rig_.device(), rig_.stream(), geometry_).value());
+  }
+
   void enqueue(int set) {
     last_ = (set + kIdSets) % kIdSets;
-    memory::enqueue_decode_rows(
-        rig_.stream(), {.geometry = &geometry_,
-                        .place = place_,
-                        .ids = ids_ + last_ * tokens_ * kColumns,
-                        .slots = slots_,
-                        .tokens = tokens_,
-                        .out = out_,
-                        .kernel = kernel_});
+    memory::RowGather gather{
+        .geometry = &geometry_,
+        .place = place_,
+        .slots = slots_,
+        .tokens = tokens_,
+        .out = out_,
+        .kernel = kernel_};
+    if (hash_) {
+      gather.hash = &hash_->hash();
+      gather.windows = windows_ + last_ * tokens_ * memory::kWindow;
+    } else {
+      gather.ids = ids_ + last_ * tokens_ * kColumns;
+    }
+    memory::enqueue_decode_rows(rig_.stream(), gather);
   }
 
   // Stored bf16 rows arrive as they are.
@@ -84,6 +111,8 @@ class Gather {
   const int64_t tokens_;
   const RowKernel kernel_;
   int64_t* ids_ = nullptr;
+  const int32_t* windows_ = nullptr;
+  std::optional<memory::DeviceRowHash> hash_;
   int32_t* slots_ = nullptr;
   View out_;
   memory::RowPlace place_;
@@ -159,11 +188,27 @@ class GatherBench {
          .rows = kColumns * kTurns,
          .repeats = kTurns,
          .prediction = "3 to 5 us",
-         .bar = Bar{.of = "us", .value = 6, .aim = 3.5, .at_least = false},
          .note = "of one of them; without the hash",
          .enqueue = [gather](int round) {
            for (int i = 0; i < kTurns; ++i) gather->enqueue(round + i);
          }});
+    gathers_.push_back(std::make_unique<Gather>(
+        rig_, table.data, geometry_of(RowCodec::kBf16, row_bytes, table.bytes), kColumns,
+        RowKernel::kLoads));
+    Gather* hashed = gathers_.back().get();
+    hashed->hash_windows();
+    suite_.add(
+        {.name = name + "64 in a row, hashed by the same kernel",
+         .rows = kColumns * kTurns,
+         .repeats = kTurns,
+         .prediction = "3 to 5 us",
+         .bar = Bar{.of = "us", .value = 6, .aim = 3.5, .at_least = false},
+         .note = "of one of them, window to rows; slots in pinned memory",
+         .enqueue =
+             [hashed](int round) {
+               for (int i = 0; i < kTurns; ++i) hashed->enqueue(round + i);
+             },
+         .check = [hashed] { return hashed->check(); }});
   }
 
  private:
