@@ -47,6 +47,7 @@ void describe_table(const memory::TableReport& report, v1::Table* to) {
   to->set_version(report.version);
   to->set_source(report.source);
   to->set_placement(report.placement);
+  if (!report.gather.empty()) to->set_gather(report.gather);
   to->set_codec(report.codec);
   to->set_rows(unsigned_of(report.rows));
   to->set_columns(static_cast<uint64_t>(report.columns));

@@ -99,6 +99,7 @@ void print_table(const v1::Table& table) {
         "  in %-5s %s rows, %s\n", tier.name().c_str(), count_text(tier.rows()).c_str(),
         size_text(tier.bytes()).c_str());
   }
+  if (table.has_gather()) std::printf("  gather   %s\n", table.gather().c_str());
   if (table.has_memory()) print_memory(table.memory());
   if (table.has_load()) print_load(table.load());
   print_traffic(table.traffic());

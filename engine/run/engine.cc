@@ -64,6 +64,7 @@ Status check_options(const EngineOptions& o) {
   ENGRAM_RETURN_IF_ERROR(check_one_of("--quantization", o.quantization, {"none", "fp8"}));
   ENGRAM_RETURN_IF_ERROR(check_one_of("--load-format", o.load_format, {"auto", "dummy"}));
   ENGRAM_RETURN_IF_ERROR(fetch_mode(o.ngram_fetch).status());
+  ENGRAM_RETURN_IF_ERROR(parse_gather_way(o.ngram_gather).status());
   ENGRAM_RETURN_IF_ERROR(check_range("--max-num-seqs", o.max_num_seqs, 1, 1 << 16));
   ENGRAM_RETURN_IF_ERROR(
       check_range("--max-num-batched-tokens", o.max_num_batched_tokens, 1, 1 << 17));
@@ -218,6 +219,17 @@ Status open_tables(EngineParts& parts) {
   return {};
 }
 
+void choose_gathers(EngineParts& parts) {
+  const std::string& wanted = parts.options.ngram_gather;
+  for (GatherReport& report : parts.prefetch->choose_gathers(parse_gather_way(wanted).value())) {
+    spdlog::info(
+        "n-gram rows of layer {} are gathered by: {} ({})", report.layer, report.choice,
+        report.times.empty() ? "--ngram-gather " + wanted
+                             : "us by number of tokens: " + report.times);
+    parts.info.table_gathers[report.layer] = std::move(report.choice);
+  }
+}
+
 // Cache, activations, staging: everything whose size follows from the options.
 Status allocate(EngineParts& parts, DType act) {
   const EngineOptions& o = parts.options;
@@ -258,6 +270,7 @@ Status allocate(EngineParts& parts, DType act) {
   parts.prefetch = std::move(prefetch).value();
   if (parts.backend.decode_rows != nullptr) {
     ENGRAM_RETURN_IF_ERROR(parts.prefetch->decode_on_device(parts.backend.decode_rows));
+    choose_gathers(parts);
   }
   Result<std::unique_ptr<Runner>> runner = Runner::make(
       *parts.backend.device, *parts.compute, *parts.ops, *parts.model,

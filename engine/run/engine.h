@@ -186,7 +186,8 @@ struct EngineInfo {
   int64_t max_num_batched_tokens = 0;
   int64_t kv_pages = 0;
   int page_tokens = 0;
-  std::string table_placement;  // one line; empty without Engram
+  std::string table_placement;               // one line; empty without Engram
+  std::map<int, std::string> table_gathers;  // by block index: TableReport::gather
   // For what a request leaves unset; the front end fills them in.
   GenerationDefaults sampling_defaults;
 };
@@ -274,6 +275,10 @@ struct EngineOptions {
   // it costs); zero: no row is fetched and the module computes with rows of zeros (to tell the two
   // apart). The outputs of skip and zero are those of other models.
   std::string ngram_fetch = "prefetch";
+  // How rows in host memory that a GPU reads reach it: loads, bulk (two kernels of the GPU), host
+  // (threads of the host and a copy); auto: the fastest for each number of tokens, measured at the
+  // start. The rows are the same.
+  std::string ngram_gather = "auto";
   memory::TableSetOptions tables;  // where they come from, and the memory they lie in
   // Verify mode: so many live lookups per second are done again from the token ids and the source
   // of the table, beside the engine. Requests that used a wrong row end with DATA_LOSS, and so do

@@ -110,7 +110,12 @@ std::vector<memory::TableReport> EngineLoop::tables() {
     const std::lock_guard<std::mutex> lock(mu_);
     tables = tables_;
   }
-  return tables->reports();
+  std::vector<memory::TableReport> reports = tables->reports();
+  for (memory::TableReport& report : reports) {
+    const auto found = parts_->info.table_gathers.find(report.layer);
+    if (found != parts_->info.table_gathers.end()) report.gather = found->second;
+  }
+  return reports;
 }
 
 bool EngineLoop::drain(std::chrono::milliseconds limit) {

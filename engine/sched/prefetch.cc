@@ -114,7 +114,9 @@ Prefetch::~Prefetch() {
 
 Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
   ENGRAM_CHECK(!device_.host_reads_buffers());
+  constexpr int kMostThreads = 8;  // they fill a link
   decode_ = decode;
+  workers_ = std::make_unique<memory::CpuWorkers>(std::min(kMostThreads, memory::usable_cores()));
   for (const std::unique_ptr<Fetch>& fetch : ring_) {
     for (const std::unique_ptr<Layer>& layer : layers_) {
       const int64_t ids = slots_ * layer->store->geometry().columns();

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -30,11 +31,13 @@
 
 #include "engine/model/ngram.h"
 #include "engine/sched/batch_plan.h"
+#include "engine/sched/gather_choice.h"
 #include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
 #include "engine/sched/slot_pool.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
+#include "memory/device/device_cpu.h"
 #include "memory/table/row_decode.h"
 #include "memory/table/row_store.h"
 
@@ -110,6 +113,13 @@ struct StepFetch {
   std::vector<MissingRows> missing;  // in the order of the plan
 };
 
+// How the rows of one table are fetched.
+struct GatherReport {
+  int layer = 0;       // block index
+  std::string choice;  // "loads; from 23 tokens bulk"
+  std::string times;   // what was measured, see gather_times_text(); empty: nothing
+};
+
 struct PrefetchStats {
   struct Layer {
     int layer = 0;  // block index
@@ -145,6 +155,10 @@ class Prefetch {
   // their gather times are not measured. Once, before the first fetch. RESOURCE_EXHAUSTED when the
   // pinned memory cannot be had. REQUIRES: a device whose buffers the host does not read.
   memory::Status decode_on_device(memory::EnqueueDecode decode);
+  // After that: fetches go `always` this way, where that is possible; without it by what is fastest
+  // for their number of tokens, measured now with random rows for a fraction of a second per table.
+  // One report for each table whose memory the device reads. REQUIRES: no sequence is known.
+  std::vector<GatherReport> choose_gathers(std::optional<GatherWay> always);
 
   // Changes how rows are fetched. FAILED_PRECONDITION when that needs staging and there is none.
   // REQUIRES: no sequence is known, no step is being run.
@@ -250,6 +264,7 @@ class Prefetch {
     bool host_rows = false;  // all in host memory, and the host gathers them
     // Where the device itself reads the table's rows, one part or two; none: the host gathers.
     std::vector<memory::PlacedRows> direct;
+    GatherChoice choice;  // of those
     memory::Buffer staging;
     memory::View view;
     memory::Buffer host_staging;           // of a device with memory of its own
@@ -309,7 +324,13 @@ class Prefetch {
   void count_rows(const Fetch& fetch, size_t layer);
   void count_distinct(const Fetch& fetch);
   void count_fetched();
-  void enqueue_decode(Fetch& fetch, size_t layer);
+  bool host_can_gather(const Layer& layer) const;
+  GatherWay way_of(const Layer& layer, int64_t tokens) const;
+  void enqueue_rows(memory::Stream& stream, Fetch& fetch, size_t layer, GatherWay way);
+  void enqueue_direct(memory::Stream& stream, Fetch& fetch, size_t layer);
+  void gather_direct(const Fetch& fetch, const Layer& layer, const std::vector<int64_t>& ids);
+  void bring_over(memory::Stream& stream, const Fetch& fetch, const Layer& layer);
+  double time_gather(size_t layer, GatherWay way, int64_t tokens);
   void record_gathered(memory::Stream& stream, const Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
   void settle(Fetch& fetch);
@@ -323,6 +344,7 @@ class Prefetch {
   PrefetchLimits limits_;
   int64_t slots_ = 0;
   memory::EnqueueDecode decode_ = nullptr;
+  std::unique_ptr<memory::CpuWorkers> workers_;  // of a device with memory of its own
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<memory::Stream> side_;

@@ -26,27 +26,15 @@ int64_t distinct(std::vector<int64_t> ids) {
 
 }  // namespace
 
-// The rows go straight from the table to the device's staging.
-void Prefetch::enqueue_decode(Fetch& fetch, size_t index) {
-  memory::Stream& stream = mode_ == FetchMode::kSync ? compute_ : *side_;
+// The rows of a table whose memory the device reads, by any way.
+void Prefetch::enqueue_direct(memory::Stream& stream, Fetch& fetch, size_t index) {
   Layer& layer = *layers_[index];
+  const GatherWay way = way_of(layer, fetch.tokens);
   fetch.failures[index] = {};
-  std::ranges::copy(fetch.row_ids[index], fetch.device_ids[index].as<int64_t>());
   layer.store->count_rows(std::ssize(fetch.row_ids[index]));
-  memory::RowGather gather{
-      .geometry = &layer.store->geometry(),
-      .place = layer.direct.front().place,
-      .ids = fetch.device_ids[index].as<int64_t>(),
-      .slots = fetch.device_slots.as<int32_t>(),
-      .tokens = fetch.tokens,
-      .out = layer.view};
-  if (layer.direct.size() == 2) {
-    gather.upper = layer.direct.back().place;
-    gather.upper_first = layer.direct.back().first;
-  }
-  decode_(stream, gather);
+  enqueue_rows(stream, fetch, index, way);
   for (Chosen& chosen : fetch.chosen) {
-    if (chosen.sample.table != index) continue;
+    if (chosen.sample.table != index || way == GatherWay::kHost) continue;
     const int64_t value_bytes = memory::dtype_bytes(layer.view.dtype);
     const int64_t bytes = layer.store->geometry().row_width * value_bytes;
     const int64_t slot = fetch.slots[static_cast<size_t>(chosen.token)];
@@ -95,15 +83,12 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const Layer& layer = *layers_[index];
   count_rows(fetch, index);
   if (!layer.direct.empty()) {
-    enqueue_decode(fetch, index);
+    enqueue_direct(stream, fetch, index);
     record_gathered(stream, fetch, index);
     return;
   }
   stream.enqueue_host([this, &fetch, index, exposed] { gather(fetch, index, exposed); });
-  if (fetch.device_slots.data() != nullptr) {
-    device_.copy_rows(
-        stream, layer.view, layer.gathered, fetch.device_slots.as<int32_t>(), fetch.tokens);
-  }
+  if (fetch.device_slots.data() != nullptr) bring_over(stream, fetch, layer);
   record_gathered(stream, fetch, index);
 }
 

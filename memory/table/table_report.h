@@ -21,6 +21,7 @@ struct TableReport {
   std::string version;
   std::string source;     // path of the table file, the checkpoint's directory, or the socket
   std::string placement;  // one line: "host, 97 % huge pages"
+  std::string gather;     // how rows reach a GPU: "loads; from 23 tokens bulk"; empty: no choice
   std::string codec;      // row_codec_name()
   int64_t rows = 0;
   int columns = 0;

@@ -38,6 +38,9 @@ void add_table_flags(CLI::App& command, EngineFlags* flags) {
   add("--ngram-fetch", flags->options.ngram_fetch,
       "prefetch; sync: within the step; zero: rows of zeros; skip: without Engram [prefetch]")
       ->check(CLI::IsMember({"prefetch", "sync", "skip", "zero"}));
+  add("--ngram-gather", flags->options.ngram_gather,
+      "How rows in host memory reach a GPU: loads, bulk, host; auto: measured at start [auto]")
+      ->check(CLI::IsMember({"auto", "loads", "bulk", "host"}));
 }
 
 }  // namespace

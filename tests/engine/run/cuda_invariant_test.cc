@@ -69,7 +69,14 @@ TEST_CASE("invariant on CUDA: chunks, company, pages and fetching change no id",
   o.cuda_graphs = true;
   o.ngram_fetch = "sync";
   check_near(tests::run_all(o, requests), whole);
-  o.ngram_fetch = "prefetch";
+  const std::vector<Request> few(requests.begin(), requests.begin() + 3);
+  for (const char* way : {"bulk", "host", "auto"}) {
+    CAPTURE(way);
+    o.ngram_gather = way;
+    check_near(tests::run_all(o, few), {whole.begin(), whole.begin() + 3});
+    o.ngram_fetch = "prefetch";
+  }
+  o.ngram_gather = "loads";
   o.kv_cache_dtype = "fp8";
   const std::vector<RequestResult> coarse = tests::run_all(o, requests);
   o.max_num_seqs = 1;

@@ -50,9 +50,10 @@ TEST_CASE("hbm: tables in the device's memory answer like those in host memory",
     const tests::TempDirectory directory;
     tests::write_model_tables(model, directory.path(), {.layout = layout, .extent_bytes = 16384});
     o.tables.directory = directory.path();
-    for (const char* placement : {"hbm", "hbm:400KiB,host", "hbm:120KiB,host"}) {
+    for (const char* placement : {"hbm", "hbm:400KiB,host", "hbm:120KiB,host", "host"}) {
       CAPTURE(name, memory::row_layout_name(layout), placement);
       o.tables.placement = placement;
+      o.ngram_gather = std::string(placement) == "hbm" ? "auto" : "host";
       const std::unique_ptr<Engine> engine = tests::start_engine(o);
       tests::check_same(tests::run_in_turn(*engine, requests), expected);
       CHECK(rows_read(*engine) > 0);
@@ -60,6 +61,11 @@ TEST_CASE("hbm: tables in the device's memory answer like those in host memory",
       CHECK(engine->stats().rows_wrong == 0);
       CHECK(engine->tables().back().tiers.size() >= 1);
       CHECK(engine->tables()[0].loaded_bytes == engine->tables()[0].load_bytes);
+      CHECK_FALSE(engine->tables()[0].gather.empty());
+      if (std::string(placement) == "host") {
+        CHECK(engine->tables()[0].gather == "host");
+        continue;
+      }
       // Its memory is given out before the engine serves.
       const memory::Result<TableSwap> swap = engine->swap_tables(o.tables);
       REQUIRE_FALSE(swap.ok());
