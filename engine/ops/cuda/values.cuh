@@ -22,7 +22,6 @@ using memory::cuda::widen_e8m0;
 // moved by a multiplication, which also makes subnormal codes normal.
 __device__ inline Pack<float, 4> widen_codes(uint32_t codes) {
   Pack<float, 4> values;
-#pragma unroll
   for (int i = 0; i < 4; ++i) {
     const uint32_t top = codes << (24 - 8 * i);
     const uint32_t bits = (top & 0x80000000u) | ((top >> 4) & 0x07f00000u);
