@@ -2,183 +2,20 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <numeric>
 #include <string>
 
 namespace engram::engine {
 namespace {
 
-using memory::Result;
 using memory::Status;
 using SteadyClock = std::chrono::steady_clock;
-
-// More than the few fetches of one step, so that reusing an entry hardly ever waits.
-constexpr size_t kFetchesInFlight = 8;
 
 int64_t ns_since(SteadyClock::time_point begin) {
   return std::chrono::nanoseconds(SteadyClock::now() - begin).count();
 }
 
-int64_t row_bytes(const memory::TableGeometry& g) {
-  return g.value_bytes() + g.scale_bytes();
-}
-
-// Of a request's set of rows.
-int64_t row_key(size_t table, int64_t row) {
-  return (static_cast<int64_t>(table) << 48) | row;
-}
-
 }  // namespace
-
-Result<FetchMode> fetch_mode(const std::string& name) {
-  constexpr std::pair<const char*, FetchMode> kModes[] = {
-      {"prefetch", FetchMode::kPrefetch},
-      {"sync", FetchMode::kSync},
-      {"skip", FetchMode::kSkip},
-      {"zero", FetchMode::kZero}};
-  std::string list;
-  for (const auto& [known, mode] : kModes) {
-    if (name == known) return mode;
-    list.append(list.empty() ? "" : ", ").append(known);
-  }
-  return memory::invalid_argument("--ngram-fetch must be one of " + list + ", got " + name);
-}
-
-Prefetch::Prefetch(
-    memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode)
-    : device_(device), compute_(compute), token_map_(token_map), mode_(mode) {}
-
-Status Prefetch::allocate_staging(Layer& layer, memory::DType act) {
-  const memory::TableGeometry& g = layer.store->geometry();
-  const std::string what = "n-gram staging of layer " + std::to_string(g.layer);
-  const int64_t width = g.vector_width();
-  const int64_t bytes = slots_ * width * memory::dtype_bytes(act);
-  Result<memory::Buffer> staging = device_.allocate(what, bytes);
-  if (!staging.ok()) return staging.status();
-  layer.staging = std::move(staging).value();
-  layer.view = memory::make_view(layer.staging.data(), act, slots_, width);
-  layer.gathered = layer.view;
-  if (device_.host_reads_buffers()) return {};
-  Result<memory::Buffer> host = device_.allocate_pinned(what, bytes);
-  if (!host.ok()) return host.status();
-  layer.host_staging = std::move(host).value();
-  layer.gathered.data = layer.host_staging.data();
-  return {};
-}
-
-Result<std::unique_ptr<Prefetch>> Prefetch::make(
-    memory::Device& device,
-    memory::Stream& compute,
-    std::span<const std::unique_ptr<memory::RowStore>> stores,
-    const TokenMap& token_map,
-    memory::DType act,
-    FetchMode mode,
-    const PrefetchLimits& limits) {
-  std::unique_ptr<Prefetch> p(new Prefetch(device, compute, token_map, mode));
-  p->limits_ = limits;
-  if (mode == FetchMode::kSkip || stores.empty()) return p;
-  // The step being run, a chunk ahead of it, and the tokens it samples.
-  p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
-  p->free_ = SlotPool(p->slots_, limits.max_num_seqs);
-  p->slot_serial_.resize(static_cast<size_t>(p->slots_));
-  for (const std::unique_ptr<memory::RowStore>& store : stores) {
-    std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
-    p->use_store(*layer, *store);
-    layer->ready = device.make_event();
-    ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));
-  }
-  p->order_.resize(p->layers_.size());
-  std::iota(p->order_.begin(), p->order_.end(), size_t{0});
-  std::ranges::sort(p->order_, {}, [&](size_t i) { return stores[i]->geometry().layer; });
-  for (size_t i = 0; i < kFetchesInFlight; ++i) {
-    std::unique_ptr<Fetch>& fetch = p->ring_.emplace_back(std::make_unique<Fetch>());
-    fetch->row_ids.resize(p->layers_.size());
-    fetch->failures.resize(p->layers_.size());
-    for (size_t l = 0; l < p->layers_.size(); ++l) fetch->gathered.push_back(device.make_event());
-    fetch->finished = device.make_event();
-    if (device.host_reads_buffers()) continue;
-    Result<memory::Buffer> slots =
-        device.allocate_pinned("staging slots", p->slots_ * static_cast<int64_t>(sizeof(int32_t)));
-    if (!slots.ok()) return slots.status();
-    fetch->device_slots = std::move(slots).value();
-  }
-  p->side_ = device.make_stream("ngram-rows");
-  if (mode == FetchMode::kZero) ENGRAM_RETURN_IF_ERROR(p->set_mode(mode));
-  return p;
-}
-
-Prefetch::~Prefetch() {
-  for (const std::unique_ptr<Fetch>& fetch : ring_) fetch->finished->synchronize();
-}
-
-Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
-  ENGRAM_CHECK(!device_.host_reads_buffers());
-  constexpr int kMostThreads = 8;  // they fill a link
-  decode_ = decode;
-  workers_ = std::make_unique<memory::CpuWorkers>(std::min(kMostThreads, memory::usable_cores()));
-  for (const std::unique_ptr<Fetch>& fetch : ring_) {
-    for (const std::unique_ptr<Layer>& layer : layers_) {
-      const int64_t ids = slots_ * layer->store->geometry().columns();
-      Result<memory::Buffer> buffer =
-          device_.allocate_pinned("row ids", ids * static_cast<int64_t>(sizeof(int64_t)));
-      if (!buffer.ok()) return buffer.status();
-      fetch->device_ids.push_back(std::move(buffer).value());
-    }
-  }
-  for (const std::unique_ptr<Layer>& layer : layers_) find_direct(*layer);
-  return {};
-}
-
-void Prefetch::use_store(Layer& layer, memory::RowStore& store) const {
-  layer.store = &store;
-  layer.host_rows = device_.host_reads_buffers() && !store.in_memory().empty();
-}
-
-void Prefetch::find_direct(Layer& layer) const {
-  layer.direct.clear();
-  const std::vector<memory::PlacedRows> parts = layer.store->in_memory();
-  const auto readable = [&](const memory::PlacedRows& part) {
-    const uint8_t* scales = part.place.scales;
-    return part.in_device || (device_.reads_host(part.place.values) &&
-                              (scales == nullptr || device_.reads_host(scales)));
-  };
-  if (decode_ != nullptr && parts.size() <= 2 && std::ranges::all_of(parts, readable)) {
-    layer.direct = parts;
-    return;
-  }
-  ENGRAM_CHECK(std::ranges::none_of(parts, &memory::PlacedRows::in_device));
-}
-
-int64_t Prefetch::staging_bytes() const {
-  int64_t bytes = 0;
-  for (const std::unique_ptr<Layer>& layer : layers_) {
-    bytes += layer->staging.bytes() + layer->host_staging.bytes();
-  }
-  return bytes;
-}
-
-Status Prefetch::set_mode(FetchMode mode) {
-  ENGRAM_CHECK(known_.empty());
-  ENGRAM_CHECK(in_step_.empty());
-  if (layers_.empty() && mode != FetchMode::kSkip) {
-    return memory::failed_precondition(
-        "there is no staging memory for n-gram rows: the engine was started without them");
-  }
-  drain();
-  mode_ = mode;
-  if (mode != FetchMode::kZero) return {};
-  for (const std::unique_ptr<Layer>& layer : layers_) clear_staging(*layer);
-  compute_.synchronize();
-  return {};
-}
-
-void Prefetch::clear_staging(Layer& layer) {
-  const memory::View& to = layer.gathered;
-  const int64_t bytes = to.rows * to.cols * memory::dtype_bytes(to.dtype);
-  std::memset(to.data, 0, static_cast<size_t>(bytes));
-  if (to.data != layer.view.data) device_.copy(compute_, layer.view.data, to.data, bytes);
-}
 
 void Prefetch::add(uint64_t sequence, uint64_t request) {
   known_[sequence].request = request;
@@ -283,52 +120,6 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
   }
 }
 
-void Prefetch::note_failures(const Fetch& fetch) {
-  for (const size_t index : order_) {
-    const Failure& failure = fetch.failures[index];
-    if (failure.status.ok()) continue;
-    Layer& layer = *layers_[index];
-    layer.failed_tokens += static_cast<int64_t>(failure.tokens.size());
-    const Status status = memory::data_loss(
-        "n-gram rows of layer " + std::to_string(layer.store->geometry().layer) + " (table " +
-        layer.store->version() + "): " + failure.status.to_string());
-    for (const int32_t token : failure.tokens) {
-      const int32_t slot = fetch.slots[static_cast<size_t>(token)];
-      if (slot_serial_[static_cast<size_t>(slot)] == fetch.serial) failed_.emplace(slot, status);
-    }
-  }
-}
-
-// REQUIRES: its gathers are done. Shares its times among the requests that are still there.
-void Prefetch::settle(Fetch& fetch) {
-  if (fetch.settled) return;
-  fetch.settled = true;
-  note_failures(fetch);
-  for (const Owner& owner : fetch.owners) {
-    const auto found = usage_.find(owner.request);
-    if (found == usage_.end()) continue;
-    const double share = static_cast<double>(owner.tokens) / static_cast<double>(fetch.tokens);
-    found->second.hash_ns += share * static_cast<double>(fetch.hash_ns);
-    found->second.gather_ns += share * static_cast<double>(fetch.gather_ns.load());
-  }
-}
-
-void Prefetch::count_usage(const Fetch& fetch) {
-  for (size_t l = 0; l < layers_.size(); ++l) {
-    const memory::TableGeometry& g = layers_[l]->store->geometry();
-    const int64_t* id = fetch.row_ids[l].data();
-    for (const Owner& owner : fetch.owners) {
-      FetchUsage& usage = usage_.at(owner.request);
-      const int64_t rows = owner.tokens * g.columns();
-      usage.rows += rows;
-      usage.bytes += rows * row_bytes(g);
-      for (int64_t i = 0; i < rows; ++i, ++id) {
-        usage.unique.insert(row_key(l, *id));
-      }
-    }
-  }
-}
-
 void Prefetch::look_ahead(std::span<const FetchRange> expected) {
   count_fetched();
   if (!fetches_ahead()) return;
@@ -403,28 +194,6 @@ void Prefetch::drain() {
 void Prefetch::use_verifier(RowVerifier* verifier) {
   drain();
   verifier_ = verifier;
-}
-
-std::vector<uint64_t> Prefetch::quarantine(
-    size_t table, int64_t row, const memory::Status& status) {
-  count_fetched();
-  quarantined_.emplace(std::pair(table, row), status);
-  std::vector<uint64_t> requests;
-  for (const auto& [request, usage] : usage_) {
-    if (usage.unique.contains(row_key(table, row))) requests.push_back(request);
-  }
-  return requests;
-}
-
-// The fetch's tokens from first_token on.
-void Prefetch::mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token) {
-  const int64_t columns = layers_[table]->store->geometry().columns();
-  const std::vector<int64_t>& ids = fetch.row_ids[table];
-  for (size_t i = static_cast<size_t>(first_token * columns); i < ids.size(); ++i) {
-    const auto bad = quarantined_.find({table, ids[i]});
-    if (bad == quarantined_.end()) continue;
-    failed_.emplace(fetch.slots[i / static_cast<size_t>(columns)], bad->second);
-  }
 }
 
 std::span<const int32_t> Prefetch::prepare(
@@ -515,23 +284,6 @@ std::vector<StagedRows> Prefetch::standing_rows() const {
   return rows;
 }
 
-std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
-  std::vector<MissingRows> missing;
-  if (failed_.empty()) return missing;
-  for (const PlannedSequence& p : plan.sequences) {
-    MissingRows found{.sequence = p.sequence, .status = {}, .fetched_ahead = true};
-    for (int64_t token = p.token_begin; token < p.token_begin + p.count; ++token) {
-      const Staged& at = in_step_[static_cast<size_t>(token)].at;
-      const auto failed = failed_.find(at.slot);
-      if (failed == failed_.end()) continue;
-      if (found.status.ok()) found.status = failed->second;
-      if (at.serial == late_serial_) found.fetched_ahead = false;
-    }
-    if (!found.status.ok()) missing.push_back(std::move(found));
-  }
-  return missing;
-}
-
 StepFetch Prefetch::commit(const BatchPlan& plan) {
   if (!fetches()) return {};
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
@@ -555,26 +307,6 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   }
   in_step_.clear();
   return step;
-}
-
-PrefetchStats Prefetch::stats() {
-  count_fetched();
-  PrefetchStats stats;
-  stats.hash_ns = hash_ns_;
-  stats.fetches = static_cast<int64_t>(serial_);
-  stats.late_tokens = late_tokens_;
-  for (const std::unique_ptr<Layer>& layer : layers_) {
-    const memory::TableGeometry& g = layer->store->geometry();
-    stats.layers.push_back(
-        {.layer = g.layer,
-         .rows = layer->rows,
-         .unique_rows = layer->unique_rows.load(),
-         .bytes = layer->bytes,
-         .gather_ns = layer->gather_ns.load(),
-         .exposed_wait_ns = layer->waited_ns.load(),
-         .failed_tokens = layer->failed_tokens});
-  }
-  return stats;
 }
 
 }  // namespace engram::engine

@@ -19,11 +19,6 @@ void poison(const memory::View& staging, int32_t slot) {
       static_cast<uint8_t*>(staging.data) + slot * bytes, kAllOnes, static_cast<size_t>(bytes));
 }
 
-int64_t distinct(std::vector<int64_t> ids) {
-  std::ranges::sort(ids);
-  return std::ranges::unique(ids).begin() - ids.begin();
-}
-
 }  // namespace
 
 // The rows of a table whose memory the device reads, by any way.
@@ -48,13 +43,6 @@ void Prefetch::enqueue_direct(memory::Stream& stream, Fetch& fetch, size_t index
   if (!fetch.chosen.empty()) {
     stream.enqueue_host([this, &fetch, index] { hand_over_samples(fetch, index); });
   }
-}
-
-void Prefetch::count_rows(const Fetch& fetch, size_t index) {
-  Layer& layer = *layers_[index];
-  const memory::TableGeometry& g = layer.store->geometry();
-  layer.rows += std::ssize(fetch.row_ids[index]);
-  layer.bytes += std::ssize(fetch.row_ids[index]) * (g.value_bytes() + g.scale_bytes());
 }
 
 // On the gathering thread.
@@ -175,10 +163,6 @@ void Prefetch::gather_at_once(Fetch& fetch, Waiting waiting) {
   }
 }
 
-void Prefetch::count_distinct(const Fetch& fetch) {
-  for (size_t l = 0; l < layers_.size(); ++l) layers_[l]->unique_rows += distinct(fetch.row_ids[l]);
-}
-
 void Prefetch::enqueue(Fetch& fetch, Waiting waiting) {
   choose_samples(fetch);
   if (fetch.device_slots.data() != nullptr) {
@@ -198,14 +182,6 @@ void Prefetch::enqueue(Fetch& fetch, Waiting waiting) {
   if (mode_ == FetchMode::kPrefetch) side_->enqueue_host([this, &fetch] { count_distinct(fetch); });
   (mode_ == FetchMode::kSync ? compute_ : *side_).record(*fetch.finished);
   on_side_ = &fetch;
-}
-
-void Prefetch::count_fetched() {
-  for (const Fetch* fetch : uncounted_) {
-    count_usage(*fetch);
-    if (fetch->at_once || mode_ == FetchMode::kSync) count_distinct(*fetch);
-  }
-  uncounted_.clear();
 }
 
 }  // namespace engram::engine

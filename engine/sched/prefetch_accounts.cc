@@ -1,0 +1,154 @@
+// What a fetch was and what became of it: rows and bytes of requests and layers, and what could not
+// be read.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "engine/sched/prefetch.h"
+
+namespace engram::engine {
+namespace {
+
+using memory::Status;
+
+int64_t row_bytes(const memory::TableGeometry& g) {
+  return g.value_bytes() + g.scale_bytes();
+}
+
+// Of a request's set of rows.
+int64_t row_key(size_t table, int64_t row) {
+  return (static_cast<int64_t>(table) << 48) | row;
+}
+
+int64_t distinct(std::vector<int64_t> ids) {
+  std::ranges::sort(ids);
+  return std::ranges::unique(ids).begin() - ids.begin();
+}
+
+}  // namespace
+
+void Prefetch::count_rows(const Fetch& fetch, size_t index) {
+  Layer& layer = *layers_[index];
+  const memory::TableGeometry& g = layer.store->geometry();
+  layer.rows += std::ssize(fetch.row_ids[index]);
+  layer.bytes += std::ssize(fetch.row_ids[index]) * row_bytes(g);
+}
+
+void Prefetch::count_distinct(const Fetch& fetch) {
+  for (size_t l = 0; l < layers_.size(); ++l) layers_[l]->unique_rows += distinct(fetch.row_ids[l]);
+}
+
+void Prefetch::count_usage(const Fetch& fetch) {
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const memory::TableGeometry& g = layers_[l]->store->geometry();
+    const int64_t* id = fetch.row_ids[l].data();
+    for (const Owner& owner : fetch.owners) {
+      FetchUsage& usage = usage_.at(owner.request);
+      const int64_t rows = owner.tokens * g.columns();
+      usage.rows += rows;
+      usage.bytes += rows * row_bytes(g);
+      for (int64_t i = 0; i < rows; ++i, ++id) {
+        usage.unique.insert(row_key(l, *id));
+      }
+    }
+  }
+}
+
+void Prefetch::count_fetched() {
+  for (const Fetch* fetch : uncounted_) {
+    count_usage(*fetch);
+    if (fetch->at_once || mode_ == FetchMode::kSync) count_distinct(*fetch);
+  }
+  uncounted_.clear();
+}
+
+void Prefetch::note_failures(const Fetch& fetch) {
+  for (const size_t index : order_) {
+    const Failure& failure = fetch.failures[index];
+    if (failure.status.ok()) continue;
+    Layer& layer = *layers_[index];
+    layer.failed_tokens += static_cast<int64_t>(failure.tokens.size());
+    const Status status = memory::data_loss(
+        "n-gram rows of layer " + std::to_string(layer.store->geometry().layer) + " (table " +
+        layer.store->version() + "): " + failure.status.to_string());
+    for (const int32_t token : failure.tokens) {
+      const int32_t slot = fetch.slots[static_cast<size_t>(token)];
+      if (slot_serial_[static_cast<size_t>(slot)] == fetch.serial) failed_.emplace(slot, status);
+    }
+  }
+}
+
+// REQUIRES: its gathers are done. Shares its times among the requests that are still there.
+void Prefetch::settle(Fetch& fetch) {
+  if (fetch.settled) return;
+  fetch.settled = true;
+  note_failures(fetch);
+  for (const Owner& owner : fetch.owners) {
+    const auto found = usage_.find(owner.request);
+    if (found == usage_.end()) continue;
+    const double share = static_cast<double>(owner.tokens) / static_cast<double>(fetch.tokens);
+    found->second.hash_ns += share * static_cast<double>(fetch.hash_ns);
+    found->second.gather_ns += share * static_cast<double>(fetch.gather_ns.load());
+  }
+}
+
+std::vector<uint64_t> Prefetch::quarantine(
+    size_t table, int64_t row, const memory::Status& status) {
+  count_fetched();
+  quarantined_.emplace(std::pair(table, row), status);
+  std::vector<uint64_t> requests;
+  for (const auto& [request, usage] : usage_) {
+    if (usage.unique.contains(row_key(table, row))) requests.push_back(request);
+  }
+  return requests;
+}
+
+// The fetch's tokens from first_token on.
+void Prefetch::mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token) {
+  const int64_t columns = layers_[table]->store->geometry().columns();
+  const std::vector<int64_t>& ids = fetch.row_ids[table];
+  for (size_t i = static_cast<size_t>(first_token * columns); i < ids.size(); ++i) {
+    const auto bad = quarantined_.find({table, ids[i]});
+    if (bad == quarantined_.end()) continue;
+    failed_.emplace(fetch.slots[i / static_cast<size_t>(columns)], bad->second);
+  }
+}
+
+std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
+  std::vector<MissingRows> missing;
+  if (failed_.empty()) return missing;
+  for (const PlannedSequence& p : plan.sequences) {
+    MissingRows found{.sequence = p.sequence, .status = {}, .fetched_ahead = true};
+    for (int64_t token = p.token_begin; token < p.token_begin + p.count; ++token) {
+      const Staged& at = in_step_[static_cast<size_t>(token)].at;
+      const auto failed = failed_.find(at.slot);
+      if (failed == failed_.end()) continue;
+      if (found.status.ok()) found.status = failed->second;
+      if (at.serial == late_serial_) found.fetched_ahead = false;
+    }
+    if (!found.status.ok()) missing.push_back(std::move(found));
+  }
+  return missing;
+}
+
+PrefetchStats Prefetch::stats() {
+  count_fetched();
+  PrefetchStats stats;
+  stats.hash_ns = hash_ns_;
+  stats.fetches = static_cast<int64_t>(serial_);
+  stats.late_tokens = late_tokens_;
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    const memory::TableGeometry& g = layer->store->geometry();
+    stats.layers.push_back(
+        {.layer = g.layer,
+         .rows = layer->rows,
+         .unique_rows = layer->unique_rows.load(),
+         .bytes = layer->bytes,
+         .gather_ns = layer->gather_ns.load(),
+         .exposed_wait_ns = layer->waited_ns.load(),
+         .failed_tokens = layer->failed_tokens});
+  }
+  return stats;
+}
+
+}  // namespace engram::engine
