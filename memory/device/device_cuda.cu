@@ -152,6 +152,7 @@ class GpuDevice : public Device {
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<GpuEvent>(); }
   void copy(Stream& stream, void* to, const void* from, int64_t bytes) override {
+    if (bytes == 0) return;
     cuda_ok(cudaMemcpyAsync(
         to, from, static_cast<size_t>(bytes), cudaMemcpyDefault,
         static_cast<GpuStream&>(stream).native()));
