@@ -59,7 +59,7 @@ class SlowStore : public memory::RowStore {
       int64_t tokens,
       memory::View out,
       std::vector<int32_t>* failed) override {
-    CHECK_FALSE(gathering_.exchange(true));  // by one thread at a time
+    ENGRAM_CHECK(!gathering_.exchange(true));  // by one thread at a time
     before_();
     const int64_t columns = geometry_.columns();
     memory::Status status;
