@@ -53,7 +53,7 @@ void linear_streaming(
   const bool fp8 = w.dtype == DType::kF8E4m3;
   for_each_in_ranges(workers, panel_count(w.rows), [&](int64_t panel) {
     const auto multiply = fp8 ? multiply_fp8_streaming : multiply_streaming;
-    multiply(w, panel, panel + 1, packed, blocks, bias, y);
+    multiply({w, panel, panel + 1, packed, blocks, bias, y});
   });
 }
 
@@ -75,7 +75,7 @@ void linear_blocked(
   for_each_item(workers, groups, [&](int64_t worker, int64_t group) {
     const auto multiply = w.dtype == DType::kF8E4m3 ? multiply_fp8_blocked : multiply_blocked;
     multiply(
-        w, group * panels / groups, (group + 1) * panels / groups, packed, blocks, bias, y,
+        {w, group * panels / groups, (group + 1) * panels / groups, packed, blocks, bias, y},
         scratch + worker * scratch_floats);
   });
 }

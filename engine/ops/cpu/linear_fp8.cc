@@ -147,14 +147,8 @@ HWY_INLINE void add_few(
   }
 }
 
-void multiply_fp8_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y) {
+void multiply_fp8_streaming(const PanelWork& work) {
+  const auto& [w, first, last, packed, blocks, bias, y] = work;
   HWY_ALIGN uint16_t piece[kPiece * kPanelRows];
   HWY_ALIGN float scales[kPanelRows];
   HWY_ALIGN float c[kMaxStreamedRows * kPanelRows];
@@ -180,15 +174,8 @@ void multiply_fp8_streaming(
   }
 }
 
-void multiply_fp8_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch) {
+void multiply_fp8_blocked(const PanelWork& work, float* scratch) {
+  const auto& [w, first, last, packed, blocks, bias, y] = work;
   HWY_ALIGN uint16_t piece[kPiece * kPanelRows];
   HWY_ALIGN float scales[kPanelRows];
   float* buffer = scratch;                        // [kInputs][32], of which a piece is used
@@ -222,28 +209,13 @@ namespace engram::engine::cpu {
 HWY_EXPORT(multiply_fp8_streaming);
 HWY_EXPORT(multiply_fp8_blocked);
 
-void multiply_fp8_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y) {
-  ENGRAM_CHECK(y.rows <= kMaxStreamedRows);
-  HWY_DYNAMIC_DISPATCH(multiply_fp8_streaming)(w, first, last, packed, blocks, bias, y);
+void multiply_fp8_streaming(const PanelWork& work) {
+  ENGRAM_CHECK(work.y.rows <= kMaxStreamedRows);
+  HWY_DYNAMIC_DISPATCH(multiply_fp8_streaming)(work);
 }
 
-void multiply_fp8_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch) {
-  HWY_DYNAMIC_DISPATCH(multiply_fp8_blocked)(w, first, last, packed, blocks, bias, y, scratch);
+void multiply_fp8_blocked(const PanelWork& work, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(multiply_fp8_blocked)(work, scratch);
 }
 
 }  // namespace engram::engine::cpu

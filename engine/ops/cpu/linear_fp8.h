@@ -16,24 +16,9 @@ namespace engram::engine::cpu {
 // As multiply_streaming(): up to kMaxStreamedRows rows; a panel is decoded once for all of them, a
 // piece at a time that stays in the first cache.
 constexpr int64_t kMaxStreamedRows = 32;
-void multiply_fp8_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y);
+void multiply_fp8_streaming(const PanelWork& work);
 
 // As multiply_blocked(), with the same scratch memory.
-void multiply_fp8_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch);
+void multiply_fp8_blocked(const PanelWork& work, float* scratch);
 
 }  // namespace engram::engine::cpu

@@ -107,14 +107,8 @@ void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed) {
 }
 
 template <typename Panel>
-void stream_panels(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y) {
+void stream_panels(const PanelWork& work) {
+  const auto& [w, first, last, packed, blocks, bias, y] = work;
   HWY_ALIGN float c[kRows * kPanelRows];
   for (int64_t p = first; p < last; ++p) {
     for (int64_t b = 0; b < blocks.count(); ++b) {
@@ -129,21 +123,14 @@ void stream_panels(
   }
 }
 
-void multiply_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y) {
-  switch (w.dtype) {
+void multiply_streaming(const PanelWork& work) {
+  switch (work.w.dtype) {
     case DType::kBf16:
-      return stream_panels<Bf16Panel>(w, first, last, packed, blocks, bias, y);
+      return stream_panels<Bf16Panel>(work);
     case DType::kF16:
-      return stream_panels<F16Panel<true>>(w, first, last, packed, blocks, bias, y);
+      return stream_panels<F16Panel<true>>(work);
     default:
-      return stream_panels<F32Panel<true>>(w, first, last, packed, blocks, bias, y);
+      return stream_panels<F32Panel<true>>(work);
   }
 }
 
@@ -162,15 +149,8 @@ const float* widened(const Matrix& w, int64_t panel, int64_t k, int64_t width, f
   }
 }
 
-void multiply_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch) {
+void multiply_blocked(const PanelWork& work, float* scratch) {
+  const auto& [w, first, last, packed, blocks, bias, y] = work;
   float* buffer = scratch;                        // [kInputs][32]
   float* tiles = scratch + kInputs * kPanelRows;  // [panel][row][32]
   for (int64_t k = 0; k < w.cols; k += kInputs) {
@@ -230,27 +210,12 @@ void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed) {
   HWY_DYNAMIC_DISPATCH(pack_block)(x, blocks, block, packed);
 }
 
-void multiply_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y) {
-  HWY_DYNAMIC_DISPATCH(multiply_streaming)(w, first, last, packed, blocks, bias, y);
+void multiply_streaming(const PanelWork& work) {
+  HWY_DYNAMIC_DISPATCH(multiply_streaming)(work);
 }
 
-void multiply_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch) {
-  HWY_DYNAMIC_DISPATCH(multiply_blocked)(w, first, last, packed, blocks, bias, y, scratch);
+void multiply_blocked(const PanelWork& work, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(multiply_blocked)(work, scratch);
 }
 
 }  // namespace engram::engine::cpu

@@ -54,26 +54,22 @@ int64_t block_rows();
 // Packs one block of the rows of x.
 void pack_block(View x, const RowBlocks& blocks, int64_t block, float* packed);
 
-// y[:, 32 panel ...] of a few rows: reads the panels [first, last) as stored, once from memory.
-void multiply_streaming(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y);
+// y[:, 32 panel ...] = the packed rows times the panels [first, last) of w, plus bias.
+struct PanelWork {
+  const Matrix& w;
+  int64_t first = 0;
+  int64_t last = 0;
+  const float* packed = nullptr;
+  const RowBlocks& blocks;
+  View bias;
+  View y;
+};
 
-// The same for many rows: the panels are widened block by block and used for all rows. `scratch`
-// is this worker's piece. last - first <= kGroupPanels.
-void multiply_blocked(
-    const Matrix& w,
-    int64_t first,
-    int64_t last,
-    const float* packed,
-    const RowBlocks& blocks,
-    View bias,
-    View y,
-    float* scratch);
+// Of a few rows: reads the panels as stored, once from memory.
+void multiply_streaming(const PanelWork& work);
+
+// Of many rows: the panels are widened block by block and used for all rows. `scratch` is this
+// worker's piece. last - first <= kGroupPanels.
+void multiply_blocked(const PanelWork& work, float* scratch);
 
 }  // namespace engram::engine::cpu
