@@ -1,7 +1,6 @@
 // Row ids that the device computes from windows of tokens against those of the host, bit for bit.
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <cstdio>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -13,30 +12,23 @@
 #include "memory/device/device_cuda.h"
 #include "memory/table/row_decode_cuda.h"
 #include "memory/table/row_hash_cuda.h"
+#include "tests/support/gpu_or_note.h"
 #include "tests/support/hash_configs.h"
+#include "tests/support/random_geometry.h"
 
 namespace engram::engine {
 namespace {
 
-using memory::Boundary;
 using memory::Buffer;
 using memory::Device;
 using memory::DeviceRowHash;
 using memory::kNoToken;
 using memory::kWindow;
-using memory::Mix;
 using memory::RowKernel;
 using memory::TableGeometry;
 using tests::demo_config;
 using tests::v41_config;
 using Numbers = std::vector<int64_t>;
-
-std::unique_ptr<Device> device_or_note() {
-  memory::Result<std::unique_ptr<Device>> device = memory::make_cuda_device(0);
-  if (device.ok()) return std::move(device).value();
-  std::printf("SKIPPED: %s\n", device.status().to_string().c_str());
-  return nullptr;
-}
 
 // The windows of all positions of a sequence, one after the other.
 std::vector<int32_t> windows_of(const std::vector<int32_t>& ids) {
@@ -96,7 +88,7 @@ class Rig {
 };
 
 TEST_CASE("device hash: the published row ids of every family", "[ngram]") {
-  const std::unique_ptr<Device> device = device_or_note();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   Rig rig(*device);
   const auto check = [&](const TableGeometry& g, const std::vector<int32_t>& ids) {
@@ -117,33 +109,14 @@ TEST_CASE("device hash: the published row ids of every family", "[ngram]") {
 }
 
 TEST_CASE("device hash: all mixes and boundaries equal the host's", "[ngram]") {
-  const std::unique_ptr<Device> device = device_or_note();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   Rig rig(*device);
   const uint32_t seed = Catch::rngSeed() == 0 ? 20261122u : Catch::rngSeed();
   CAPTURE(seed);
   std::mt19937 random(seed);
   for (int round = 0; round < 150; ++round) {
-    PeftHash peft;
-    peft.layers = {0};
-    peft.heads = 1 + static_cast<int>(random() % 3);
-    for (int order = 1; order <= memory::kMaxNgramOrder; ++order) {
-      if (random() % 4 == 0) peft.orders.push_back(order);
-    }
-    if (peft.orders.empty()) peft.orders = {16};
-    peft.sizes.assign(peft.orders.size(), 97 + static_cast<int64_t>(random() % 100000));
-    peft.ids = 1000;
-    peft.row_width = 1;
-    TableGeometry g = derive_peft_geometries(peft)[0];
-    g.boundary = static_cast<Boundary>(random() % 3);
-    g.boundary_id = 1;
-    g.fill_id = static_cast<int64_t>(random() % 5);
-    if (random() % 3 == 0) {
-      g.mix = Mix::kPolynomial;
-      g.multipliers.clear();
-      g.base = 1 + static_cast<int64_t>(random() % 1000);
-    }
-    REQUIRE(memory::check_geometry(g).message() == "");
+    const TableGeometry g = tests::random_geometry(random, {.most_heads = 3, .more_sizes = 100000});
     // Small ids for boundaries; large and negative ones, whose products wrap.
     std::vector<int32_t> ids(1 + random() % 40);
     for (int32_t& id : ids) {
@@ -157,7 +130,7 @@ TEST_CASE("device hash: all mixes and boundaries equal the host's", "[ngram]") {
 }
 
 TEST_CASE("device hash: sampled tokens move the windows", "[ngram]") {
-  const std::unique_ptr<Device> device = device_or_note();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   Rig rig(*device);
   constexpr int64_t kSequences = 70;
@@ -195,7 +168,7 @@ TEST_CASE("device hash: sampled tokens move the windows", "[ngram]") {
 }
 
 TEST_CASE("device hash: a gather from windows is the gather of their row ids", "[ngram]") {
-  const std::unique_ptr<Device> device = device_or_note();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   Rig rig(*device);
   constexpr uint32_t kSeed = 3;

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/support/hash_configs.h"
+#include "tests/support/random_geometry.h"
 
 namespace engram::engine {
 namespace {
@@ -252,26 +253,7 @@ TEST_CASE("all boundaries agree with the definition for the first positions", "[
   CAPTURE(seed);
   std::mt19937 random(seed);
   for (int round = 0; round < 400; ++round) {
-    PeftHash peft;
-    peft.layers = {0};
-    peft.heads = 1;
-    for (int order = 1; order <= memory::kMaxNgramOrder; ++order) {
-      if (random() % 4 == 0) peft.orders.push_back(order);
-    }
-    if (peft.orders.empty()) peft.orders = {16};
-    peft.sizes.assign(peft.orders.size(), 97);
-    peft.ids = 1000;
-    peft.row_width = 1;
-    TableGeometry g = derive_peft_geometries(peft)[0];
-    g.boundary = static_cast<Boundary>(random() % 3);
-    g.boundary_id = 1;
-    g.fill_id = static_cast<int64_t>(random() % 5);
-    if (random() % 3 == 0) {
-      g.mix = Mix::kPolynomial;
-      g.multipliers.clear();
-      g.base = 1 + random() % 1000;
-    }
-    REQUIRE(memory::check_geometry(g).message() == "");
+    const TableGeometry g = tests::random_geometry(random, {});
     std::vector<int32_t> ids(1 + random() % 70);
     for (int32_t& id : ids) id = static_cast<int32_t>(random() % 12) - 1;
     CAPTURE(round);

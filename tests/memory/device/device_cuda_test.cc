@@ -1,26 +1,17 @@
 #include "memory/device/device_cuda.h"
 
 #include <catch2/catch.hpp>
-#include <cstdio>
 #include <cstring>
 #include <numeric>
 #include <vector>
 
+#include "tests/support/gpu_or_note.h"
+
 namespace engram::memory {
 namespace {
 
-// Null once it has printed why there is no device; ctest then reports the test as skipped.
-std::unique_ptr<Device> cuda_device() {
-  Result<std::unique_ptr<Device>> device = make_cuda_device(0);
-  if (device.ok()) return std::move(device).value();
-  CHECK(device.status().code() == Code::kFailedPrecondition);
-  CHECK(device.status().message().find("CUDA") != std::string::npos);
-  std::printf("SKIPPED: no CUDA device (%s)\n", device.status().message().c_str());
-  return nullptr;
-}
-
 TEST_CASE("bytes survive the way through device memory, ordered by an event", "[cuda]") {
-  const std::unique_ptr<Device> device = cuda_device();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   std::vector<int> sent(1 << 20);
   std::iota(sent.begin(), sent.end(), 7);
@@ -41,7 +32,7 @@ TEST_CASE("bytes survive the way through device memory, ordered by an event", "[
 }
 
 TEST_CASE("more memory than the GPU has is an error with both numbers", "[cuda]") {
-  const std::unique_ptr<Device> device = cuda_device();
+  const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
   const Result<Buffer> buffer = device->allocate("too much", int64_t{1} << 50);
   REQUIRE_FALSE(buffer.ok());

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -13,17 +12,14 @@
 #include <vector>
 
 #include "memory/device/device_cuda.h"
+#include "tests/support/gpu_or_note.h"
 
 namespace engram::memory {
 namespace {
 
-// Null once it has printed why there is none; ctest then reports the test as skipped.
 std::unique_ptr<Device> device_under_test() {
 #ifdef TEST_DEVICE_CUDA
-  Result<std::unique_ptr<Device>> device = make_cuda_device(0);
-  if (device.ok()) return std::move(device).value();
-  std::printf("SKIPPED: %s\n", device.status().to_string().c_str());
-  return nullptr;
+  return tests::gpu_or_note();
 #else
   return make_cpu_device(2);
 #endif
