@@ -7,6 +7,7 @@
 #include "engine/model/weight_rules.h"
 #include "engine/model/weights.h"
 #include "memory/io/parallel_load.h"
+#include "memory/table/synthetic_rows.h"
 
 namespace engram::engine {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 using memory::Bf16;
 using memory::kLoadChunkBytes;
 using memory::Result;
+using memory::RowCodec;
 using memory::run_jobs;
 using memory::Status;
 
@@ -81,7 +83,7 @@ std::vector<float> vector_values(const WeightPiece& piece) {
   return values;
 }
 
-// Rows of unit variance, made when they are asked for.
+// Rows made when they are asked for.
 class DummyTable : public memory::TableSource {
  public:
   explicit DummyTable(memory::TableGeometry geometry) : geometry_(std::move(geometry)) {}
@@ -95,21 +97,24 @@ class DummyTable : public memory::TableSource {
   }
 
   Status load(void* image, const std::function<void(int64_t)>& on_bytes) const override {
-    const int64_t row_bytes = geometry_.value_bytes();
+    const memory::RowPlace at = memory::plain_place(geometry_, image);
+    uint8_t* base = static_cast<uint8_t*>(image);
+    const int64_t to_scales = at.scales == nullptr ? 0 : at.scales - base;
+    const int64_t row_bytes = at.value_stride + at.scale_stride;
     const int64_t step = std::max<int64_t>(1, kLoadChunkBytes / row_bytes);
     std::mutex mu;  // one thread at a time tells
     return run_jobs((geometry_.rows + step - 1) / step, 0, [&](int64_t job, void*) -> Status {
       const int64_t first = job * step;
       const int64_t end = std::min(geometry_.rows, first + step);
-      uint8_t* to = static_cast<uint8_t*>(image) + first * row_bytes;
-      for (int64_t row = first; row < end; ++row, to += row_bytes) fill(row, to);
+      uint8_t* scales = to_scales == 0 ? nullptr : base + to_scales + first * at.scale_stride;
+      fill(first, end - first, base + first * at.value_stride, scales);
       const std::lock_guard<std::mutex> lock(mu);
       if (on_bytes) on_bytes((end - first) * row_bytes);
       return {};
     });
   }
-  Status read_row(int64_t row, uint8_t* values, uint8_t*) const override {
-    fill(row, values);
+  Status read_row(int64_t row, uint8_t* values, uint8_t* scales) const override {
+    fill(row, 1, values, scales);
     return {};
   }
   std::string row_text(int64_t row) const override {
@@ -117,8 +122,17 @@ class DummyTable : public memory::TableSource {
   }
 
  private:
-  void fill(int64_t row, uint8_t* to) const {
-    fill_row(seed_, row, 1.f, geometry_.row_width, reinterpret_cast<Bf16*>(to));
+  // `count` rows from `first` on, and their scales where they have any, without gaps.
+  void fill(int64_t first, int64_t count, uint8_t* values, uint8_t* scales) const {
+    const int64_t value_bytes = geometry_.value_bytes();
+    if (geometry_.codec != RowCodec::kBf16) {
+      memory::make_synthetic_rows(
+          geometry_, first, count, values, value_bytes, scales, geometry_.scale_bytes());
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i, values += value_bytes) {
+      fill_row(seed_, first + i, 1.f, geometry_.row_width, reinterpret_cast<Bf16*>(values));
+    }
   }
 
   const memory::TableGeometry geometry_;
@@ -137,24 +151,40 @@ TokenMap make_token_map(const ModelConfig& config) {
   return map;
 }
 
-void add_tables(const ModelConfig& config, Weights* weights) {
-  if (config.engram.layer_ids.empty()) return;
+Status add_tables(const ModelConfig& config, RowCodec codec, Weights* weights) {
+  if (config.engram.layer_ids.empty()) return {};
+  const Result<memory::TableGeometry> shape = dummy_row_shape(config.engram.head_dim, codec);
+  if (!shape.ok()) return shape.status();
   weights->token_map = make_token_map(config);
-  for (const memory::TableGeometry& g :
-       derive_geometries(config.engram, memory::RowCodec::kBf16, weights->token_map.pad)) {
+  for (memory::TableGeometry& g : derive_geometries(config.engram, codec, weights->token_map.pad)) {
+    g.group = shape.value().group;
     weights->tables.push_back(std::make_shared<DummyTable>(g));
   }
+  return {};
 }
 
 }  // namespace
 
-memory::TableRequest dummy_table_request(const ModelConfig& config) {
+Result<memory::TableGeometry> dummy_row_shape(int64_t row_width, RowCodec codec) {
+  memory::TableGeometry shape;
+  shape.row_width = row_width;
+  shape.codec = codec;
+  shape.group = row_width % 32 == 0 ? 32 : 16;
+  if (memory::check_codec(shape).ok()) return shape;
+  return memory::invalid_argument(
+      std::string("--table-codec ") + memory::row_codec_name(codec) +
+      " cannot store the model's rows of " + std::to_string(row_width) +
+      " values: it needs a multiple of " + std::to_string(shape.scale_group()));
+}
+
+Result<memory::TableRequest> dummy_table_request(const ModelConfig& config, RowCodec codec) {
   Weights weights;
-  add_tables(config, &weights);
+  ENGRAM_RETURN_IF_ERROR(add_tables(config, codec, &weights));
   return table_request(weights);
 }
 
-Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& device, Ops& ops) {
+Result<Weights> make_dummy_weights(
+    const ModelConfig& config, memory::Device& device, Ops& ops, RowCodec codec) {
   Weights weights;
   const std::vector<WeightPiece> pieces = plan_pieces(config, &weights);
   for (const WeightPiece& piece : pieces) {
@@ -178,7 +208,7 @@ Result<Weights> make_dummy_weights(const ModelConfig& config, memory::Device& de
     }
   }
   upload_vectors(pieces, vectors, device);
-  add_tables(config, &weights);
+  ENGRAM_RETURN_IF_ERROR(add_tables(config, codec, &weights));
   return weights;
 }
 

@@ -87,10 +87,19 @@ memory::Result<Weights> load_weights(
     const std::function<void(const LoadProgress&)>& progress);
 
 // Weights and table sources that are cheap hashes of tensor, row and column: finite, of a scale
-// that keeps activations in range, the same in every run. Table rows are bf16.
+// that keeps activations in range, the same in every run. Table rows of bf16 have unit variance,
+// those of other codecs are the rows of synthetic_rows.h. INVALID_ARGUMENT when rows as wide as the
+// model's cannot have that codec.
 memory::Result<Weights> make_dummy_weights(
-    const ModelConfig& config, memory::Device& device, Ops& ops);
-// Their tables alone, as table_request() of the weights describes them.
-memory::TableRequest dummy_table_request(const ModelConfig& config);
+    const ModelConfig& config,
+    memory::Device& device,
+    Ops& ops,
+    memory::RowCodec codec = memory::RowCodec::kBf16);
+// Their tables alone, as table_request() of the weights describes them; with its error.
+memory::Result<memory::TableRequest> dummy_table_request(
+    const ModelConfig& config, memory::RowCodec codec = memory::RowCodec::kBf16);
+// How one of their rows is stored, and nothing else of a geometry: width, codec, and its scales (of
+// 32 integers each, or of 16 where rows are no multiple of 32 wide). The same error.
+memory::Result<memory::TableGeometry> dummy_row_shape(int64_t row_width, memory::RowCodec codec);
 
 }  // namespace engram::engine

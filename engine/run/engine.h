@@ -250,6 +250,8 @@ struct EngineOptions {
   // auto: the checkpoint's tensors. dummy: made-up weights in the shape of config.json, the
   // tokenizer is bytes (for benchmarks).
   std::string load_format = "auto";
+  // Codec of made-up table rows, as row_codec_name() has it; empty: bf16. With dummy alone.
+  std::string dummy_table_codec;
   std::string dtype = "auto";  // activations: float32, bfloat16, auto (cpu: float32)
   // Keys and values: float32, bfloat16, fp8 (or fp8_e4m3), auto (those of the activations).
   std::string kv_cache_dtype = "auto";
@@ -290,6 +292,11 @@ struct EngineOptions {
   // Told by make_engine(), by one thread at a time, many times a second; may be empty.
   std::function<void(const StartProgress&)> on_progress;
 };
+
+// The dtype of keys and values, and the codec of made-up rows. INVALID_ARGUMENT names the flag and
+// what there is, or what it cannot be together with.
+memory::Result<memory::DType> kv_cache_dtype(const EngineOptions& options);
+memory::Result<memory::RowCodec> dummy_table_codec(const EngineOptions& options);
 
 // Loads the checkpoint and starts the engine thread. Progress goes to the log.
 memory::Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options);

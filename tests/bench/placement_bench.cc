@@ -49,7 +49,9 @@ const Sizes kSmoke{
 void write_tables(const std::string& model, const std::string& directory) {
   auto config = engine::load_config(model);
   ok_or_die(config.status());
-  const memory::TableRequest request = engine::dummy_table_request(config.value());
+  const auto made = engine::dummy_table_request(config.value());
+  ok_or_die(made.status());
+  const memory::TableRequest& request = made.value();
   for (const auto& source : request.sources) {
     const std::string path = memory::table_file_path(directory, source->geometry().layer);
     auto plan = memory::plan_table(

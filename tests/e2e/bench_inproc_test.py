@@ -92,10 +92,14 @@ class Throughput(Bench):
         self.run_bench("throughput", *DEMO, "--dataset-name=prefix_repetition", "--num-prompts=8",
                        "--prefix-repetition-prefix-len=64", "--prefix-repetition-suffix-len=8",
                        "--prefix-repetition-num-prefixes=1", "--output-len=2", "--max-num-seqs=1",
-                       "--load-format=dummy", "-o", self.path)
+                       "--load-format=dummy", "--table-codec=int8", "--kv-cache-dtype=fp8",
+                       "-o", self.path)
         r = self.read()
         self.assertEqual(r["x_cached_tokens"], 7 * 64)
         self.assertEqual(r["x_settings"]["load_format"], "dummy")
+        self.assertEqual(r["x_settings"]["table_codec"], "int8")
+        self.assertEqual(r["x_settings"]["kv_cache_dtype"], "fp8")
+        self.assertEqual(r["x_ngram"]["bytes"], r["x_ngram"]["rows"] * (32 + 2))
 
     def test_ctrl_c_keeps_what_there_is(self):
         process = subprocess.Popen(
@@ -149,7 +153,8 @@ class Paper(Bench):
 
     def test_rows_stand_beside_the_papers(self):
         done = self.run_bench("paper", "--scale=0.002", "--table-parameters=1e6",
-                              "--input-range=4:8", "--output-range=2:4", "-o", self.path)
+                              "--input-range=4:8", "--output-range=2:4",
+                              "--table-codec=f8_e4m3", "-o", self.path)
         r = self.read()
         self.assertEqual(r["x_kind"], "paper")
         self.assertFalse(r["interrupted"])
@@ -159,6 +164,11 @@ class Paper(Bench):
                           for row in r["paper"]],
                          [("paper-4b", "N", 9031.62), ("paper-4b", "D", 8858.28),
                           ("paper-8b", "N", 6315.52), ("paper-8b", "D", 6140.02)])
+        for point in r["points"]:
+            self.assertEqual(point["table_codec"], "f8_e4m3")
+            # A byte for each, in whole pages.
+            self.assertLess(point["table_bytes"] - point["table_parameters"], 4096)
+        self.assertIn("table rows f8_e4m3", done.stdout)
         for row in r["paper"]:
             self.assertGreater(row["output_throughput"], 0)
             self.assertIn("sequences 512 -> 1", row["scaled_down"])
@@ -193,6 +203,8 @@ class Refusals(Bench):
                 (["throughput", *DEMO, "--max-num-seqs=64", "--max-num-batched-tokens=9"], 2,
                  "--max-num-batched-tokens 9 is below"),
                 (["throughput", *DEMO, "--table-placement=moon"], 2, "--table-placement"),
+                (["throughput", *DEMO, "--table-codec=int8"], 2, "needs --load-format dummy"),
+                (["paper", "--table-codec=f8_e4m3+ue8m0"], 2, "a multiple of 32"),
                 (["throughput", *DEMO, "--table-cache=much"], 2, "--table-cache"),
                 (["throughput", *DEMO, "--numa-policy=far"], 2, "--numa-policy"),
                 (["throughput", *DEMO[:2], "--kv-cache-memory=9000GiB"], 1, "are there"),

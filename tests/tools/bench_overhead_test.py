@@ -58,6 +58,15 @@ class Overhead(unittest.TestCase):
         self.assertIn("D = H", done.stdout)
         self.assertIn("by table size", done.stdout)
 
+    def test_rows_and_cache_of_fewer_bytes(self):
+        done = run(*DEMO, "--arms", "N,D", "--table-codec", "f8_e4m3", "--kv-cache-dtype", "fp8",
+                   "-o", self.report)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        settings = self.read_report()["settings"]
+        self.assertEqual(settings["table_codec"], "f8_e4m3")
+        self.assertEqual(settings["kv_cache_dtype"], "fp8")
+        self.assertIn(" in f8_e4m3\n", done.stdout)
+
     def test_simulated_zero_is_told_as_nothing(self):
         done = run("--engine", "fake", "--fake-overhead-percent", "0", "--fake-stalls", "0",
                    "--seed", "3", "-o", self.report)
@@ -77,6 +86,10 @@ class Overhead(unittest.TestCase):
                 (["--model", "configs/demo", "--table-parameters", "9e11"], 1, "are needed"),
                 (["--model", "configs/bench/dense-0.5b"], 2, "no Engram layers"),
                 (["--model", "configs/nothing"], 1, "configs/nothing"),
+                (["--model", "configs/demo", "--table-codec", "fp8"], 2, "must be one of bf16, f16"),
+                (["--model", "configs/bench/paper-4b", "--table-codec", "f8_e4m3+ue8m0"], 2,
+                 "cannot store the model's rows of 80 values: it needs a multiple of 32"),
+                (["--engine", "fake", "--table-codec", "int8"], 2, "simulated arms"),
                 (["--engine", "quick"], 2, "expected real or fake")):
             done = run(*arguments, "-o", self.report)
             self.assertEqual(done.returncode, code, done.stderr)

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "memory/base/byte_text.h"
+#include "memory/table/geometry.h"
 #include "memory/table/numa_policy.h"
 #include "memory/table/placement.h"
 
@@ -24,12 +25,29 @@ Status read_bytes(const char* flag, const std::string& text, int64_t* bytes) {
   return {};
 }
 
+CLI::Option* add_kv_cache_dtype(CLI::App& command, std::string* value) {
+  return command
+      .add_option(
+          "--kv-cache-dtype", *value,
+          "Keys and values: auto (as --dtype), float32, bfloat16, fp8 [auto]")
+      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "fp8", "fp8_e4m3"}));
+}
+
+CLI::Option* add_table_codec(CLI::App& command, std::string* value) {
+  std::string names;
+  for (const memory::RowCodec codec : memory::kRowCodecs) {
+    names.append(names.empty() ? "" : ", ").append(memory::row_codec_name(codec));
+  }
+  return command.add_option("--table-codec", *value, "Made-up rows: " + names + " [bf16]");
+}
+
 void add_table_flags(CLI::App& command, EngineFlags* flags) {
   memory::TableSetOptions& tables = flags->options.tables;
   const auto add = [&](const char* name, auto& value, const char* text) {
     return command.add_option(name, value, text)->group("N-gram tables");
   };
   add("--tables", tables.directory, "Directory of table files [the model's own rows]");
+  add_table_codec(command, &flags->options.dummy_table_codec)->group("N-gram tables");
   add("--table-placement", tables.placement,
       "Tiers from fast to slow, such as hbm:40GiB,host or host:8GiB,nvme [all in host memory]");
   add("--table-cache", flags->table_cache, "Memory for rows read from nvme, such as 1GiB [0]");
@@ -65,9 +83,7 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->check(CLI::Range(0, 4096));
   add("--dtype", o.dtype, "Activations: auto, float32, bfloat16 [auto]")
       ->check(CLI::IsMember({"auto", "float32", "bfloat16"}));
-  add("--kv-cache-dtype", o.kv_cache_dtype,
-      "Keys and values: auto (as --dtype), float32, bfloat16, fp8 [auto]")
-      ->check(CLI::IsMember({"auto", "float32", "bfloat16", "fp8", "fp8_e4m3"}));
+  add_kv_cache_dtype(command, &o.kv_cache_dtype)->group(kGroup);
   add("--max-model-len", o.max_model_len, "Tokens of a sequence [the longest that is asked for]")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
   add("--max-num-seqs", o.max_num_seqs, "Sequences in one step [64]")
@@ -80,9 +96,16 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
   add_table_flags(command, flags);
 }
 
+void add_type_options(CLI::App& command, std::string* kv_cache_dtype, std::string* table_codec) {
+  add_kv_cache_dtype(command, kv_cache_dtype);
+  add_table_codec(command, table_codec);
+}
+
 Status check_engine_flags(EngineFlags* flags) {
   engine::EngineOptions& o = flags->options;
   if (o.model.empty()) return memory::invalid_argument("--model DIR is required");
+  ENGRAM_RETURN_IF_ERROR(engine::kv_cache_dtype(o).status());
+  ENGRAM_RETURN_IF_ERROR(engine::dummy_table_codec(o).status());
   ENGRAM_RETURN_IF_ERROR(
       read_bytes("--kv-cache-memory", flags->kv_cache_memory, &o.kv_cache_bytes));
   ENGRAM_RETURN_IF_ERROR(read_bytes("--table-cache", flags->table_cache, &o.tables.cache_bytes));

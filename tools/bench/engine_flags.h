@@ -22,6 +22,9 @@ struct EngineFlags {
 
 void add_engine_flags(CLI::App& command, EngineFlags* flags);
 
+// --kv-cache-dtype and --table-codec, in the same group as the command's own flags.
+void add_type_options(CLI::App& command, std::string* kv_cache_dtype, std::string* table_codec);
+
 // Reads what is text; INVALID_ARGUMENT names the flag.
 memory::Status check_engine_flags(EngineFlags* flags);
 

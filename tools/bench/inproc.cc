@@ -27,13 +27,18 @@ int64_t longest(const std::vector<PlannedRequest>& plan) {
 }
 
 // Of tables that are made up, which lie in host memory unless told otherwise.
-int64_t host_table_bytes(const engine::EngineOptions& options, const engine::ModelConfig& config) {
+Result<int64_t> host_table_bytes(
+    const engine::EngineOptions& options, const engine::ModelConfig& config) {
   const memory::TableSetOptions& tables = options.tables;
   const bool made_up = options.load_format == "dummy" && tables.directory.empty() &&
                        tables.socket.empty() && tables.placement.empty();
   int64_t bytes = 0;
   if (!made_up) return bytes;
-  for (const auto& source : engine::dummy_table_request(config).sources) {
+  const Result<memory::RowCodec> codec = engine::dummy_table_codec(options);
+  if (!codec.ok()) return codec.status();
+  const Result<memory::TableRequest> request = engine::dummy_table_request(config, codec.value());
+  if (!request.ok()) return request.status();
+  for (const auto& source : request.value().sources) {
     bytes += source->image_bytes();
   }
   return bytes;
@@ -89,12 +94,13 @@ Status check_memory(
     const engine::EngineOptions& options, const ModelOutline& outline, int64_t available) {
   if (options.device == "cuda") return {};
   const int64_t weights = kWeightBytes * outline.parameters;
-  const int64_t tables = host_table_bytes(options, outline.config);
-  const int64_t wanted = weights + tables + options.kv_cache_bytes;
+  const Result<int64_t> tables = host_table_bytes(options, outline.config);
+  if (!tables.ok()) return tables.status();
+  const int64_t wanted = weights + tables.value() + options.kv_cache_bytes;
   if (wanted <= available) return {};
   return memory::resource_exhausted(
       options.model + " needs at least " + memory::format_bytes(wanted) + " of memory (weights " +
-      memory::format_bytes(weights) + ", n-gram tables " + memory::format_bytes(tables) +
+      memory::format_bytes(weights) + ", n-gram tables " + memory::format_bytes(tables.value()) +
       ", cache " + memory::format_bytes(options.kv_cache_bytes) + "), " +
       memory::format_bytes(available) + " are there");
 }

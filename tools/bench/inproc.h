@@ -38,7 +38,7 @@ void fit_to_plan(const std::vector<PlannedRequest>& plan, engine::EngineOptions*
 
 // RESOURCE_EXHAUSTED with the parts when weights, made-up tables and cache cannot fit into
 // `available` bytes of host memory. Other devices, table files and slower tiers are left to the
-// engine, which knows them better.
+// engine, which knows them better. INVALID_ARGUMENT when made-up rows cannot have the codec.
 memory::Status check_memory(
     const engine::EngineOptions& options, const ModelOutline& outline, int64_t available);
 

@@ -37,6 +37,7 @@ InprocFacts facts_of(
   facts.model.engram_layers = outline.config.engram.layer_ids;
   facts.load_format = o.load_format;
   facts.dtype = o.dtype;
+  facts.kv_cache_dtype = o.kv_cache_dtype;
   facts.ngram_fetch = o.ngram_fetch;
   facts.threads = o.threads > 0 ? o.threads : memory::usable_cores();
   facts.max_num_seqs = o.max_num_seqs;
@@ -90,6 +91,8 @@ Result<RunningEngine> start_inproc(
   running.facts.machine.device = info.device;
   describe_tables(running.engine->tables(), &running.facts.machine);
   running.facts.table_placement = info.table_placement;
+  const std::vector<memory::TableReport> tables = running.engine->tables();
+  if (!tables.empty()) running.facts.table_codec = tables.front().codec;
   running.facts.kv_pages = info.kv_pages;
   running.facts.page_tokens = info.page_tokens;
   return running;

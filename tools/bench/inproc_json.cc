@@ -95,6 +95,8 @@ void add_machine(const InprocFacts& f, Json* out) {
       {"requests", f.requests},
       {"load_format", f.load_format},
       {"dtype", f.dtype},
+      {"kv_cache_dtype", f.kv_cache_dtype},
+      {"table_codec", text_or_null(f.table_codec)},
       {"ngram_fetch", f.ngram_fetch},
       {"table_placement", text_or_null(f.table_placement)},
       {"threads", f.threads},

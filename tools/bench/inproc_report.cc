@@ -25,7 +25,7 @@ void append_steps(std::string* text, const char* name, const StepKind& kind) {
       static_cast<long long>(kind.tokens), kind.seconds);
 }
 
-void append_rows(std::string* text, const EngineWork& work) {
+void append_rows(std::string* text, const EngineWork& work, const std::string& codec) {
   if (work.rows == 0) return;
   std::vector<double> waits;
   double waited = 0;
@@ -35,10 +35,11 @@ void append_rows(std::string* text, const EngineWork& work) {
   }
   append(
       text,
-      "n-gram rows: %lld (%lld distinct per fetch), %.3f GB; hashing %.3f s, gathering %.3f s "
-      "beside the steps\n",
+      "n-gram rows: %lld (%lld distinct per fetch), %.3f GB in %s; hashing %.3f s, gathering %.3f "
+      "s beside the steps\n",
       static_cast<long long>(work.rows), static_cast<long long>(work.unique_rows),
-      1e-9 * static_cast<double>(work.row_bytes), work.hash_seconds, work.gather_seconds);
+      1e-9 * static_cast<double>(work.row_bytes), codec.c_str(), work.hash_seconds,
+      work.gather_seconds);
   append(
       text, "  steps waited for them: p50 %.1f us, p99 %.1f us, %.3f s in all (%.2f %%)\n",
       quantile(waits, 0.5), quantile(waits, 0.99), waited,
@@ -79,7 +80,7 @@ void append_roofline(std::string* text, const EngineWork& work, const MachinePea
   if (roofline.memory_share > 1) append(text, "  above 100 %%: the weights lie in the caches\n");
 }
 
-std::string work_text(const EngineWork& work, const MachinePeaks& peaks) {
+std::string work_text(const InprocFacts& facts, const EngineWork& work) {
   std::string text;
   std::vector<double> steps;
   for (const double s : work.step_seconds) steps.push_back(1e3 * s);
@@ -91,9 +92,9 @@ std::string work_text(const EngineWork& work, const MachinePeaks& peaks) {
   if (work.preemptions > 0) {
     append(&text, "  %lld preemptions\n", static_cast<long long>(work.preemptions));
   }
-  append_rows(&text, work);
-  append_ops(&text, work, peaks);
-  append_roofline(&text, work, peaks);
+  append_rows(&text, work, facts.table_codec);
+  append_ops(&text, work, facts.peaks);
+  append_roofline(&text, work, facts.peaks);
   return text;
 }
 
@@ -133,7 +134,7 @@ std::string throughput_text(const InprocFacts& facts, const ThroughputResult& r)
         &text, "interrupted: %lld of %lld requests were completed\n",
         static_cast<long long>(r.completed), static_cast<long long>(r.asked));
   }
-  return text + work_text(r.work, facts.peaks);
+  return text + work_text(facts, r.work);
 }
 
 std::string latency_text(const InprocFacts& facts, const LatencyResult& r) {
@@ -155,7 +156,7 @@ std::string latency_text(const InprocFacts& facts, const LatencyResult& r) {
       &text, "TTFT: median %.3f ms, of the last of the batch %.3f ms\n", quantile(r.ttft_ms, 0.5),
       quantile(r.worst_ttft_ms, 0.5));
   if (!r.tpot_ms.empty()) append(&text, "TPOT: median %.3f ms\n", quantile(r.tpot_ms, 0.5));
-  return text + work_text(r.work, facts.peaks);
+  return text + work_text(facts, r.work);
 }
 
 }  // namespace engram::tools::bench

@@ -22,7 +22,9 @@ struct InprocFacts {
   ModelFacts model;
   std::string table_placement;  // empty: no tables
   std::string load_format;
-  std::string dtype;  // of activations and cache, as asked for
+  std::string dtype;           // of activations, as asked for
+  std::string kv_cache_dtype;  // of keys and values, as asked for
+  std::string table_codec;     // empty: no tables
   std::string ngram_fetch;
   int threads = 0;
   int64_t max_num_seqs = 0;

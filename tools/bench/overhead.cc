@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tools/bench/bench.h"
+#include "tools/bench/engine_flags.h"
 #include "tools/bench/overhead_run.h"
 #include "tools/bench/share_progress.h"
 #include "tools/interrupt.h"
@@ -161,8 +162,9 @@ void add_engine_options(CLI::App* command, OverheadOptions* o, Arguments* a) {
   command->add_option("--device", o->device, "cpu, cuda [cpu]")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("-t,--threads", o->threads, "CPU threads; 0: all usable cores [0]");
-  command->add_option("--dtype", o->dtype, "Activations and cache: float32, bfloat16 [float32]")
+  command->add_option("--dtype", o->dtype, "Activations: float32, bfloat16 [float32]")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
+  add_type_options(*command, &o->kv_cache_dtype, &o->table_codec);
   command->add_option("--max-num-seqs", o->max_num_seqs, "Sequences in one step [64]")
       ->check(CLI::Range(1, 1 << 16));
   command

@@ -183,6 +183,7 @@ Json point_json(const ReportPoint& p, const Peaks& peaks) {
       {"request_rate", figure(w.request_rate)},
       {"table_parameters", whole(p.table_parameters)},
       {"table_bytes", whole(p.table_bytes)},
+      {"table_codec", text_or_null(p.table_codec)},
       {"contention", p.contention},
       {"contention_gbps", figure(p.contention_gbps)},
       {"rounds", p.result.rounds()},
@@ -248,11 +249,12 @@ std::string wait_cell(const std::vector<double>& us, double share) {
   return text;
 }
 
-std::string parameters_text(int64_t parameters) {
-  if (parameters <= 0) return "no tables";
+std::string tables_text(const ReportPoint& p) {
+  if (p.table_parameters <= 0) return "no tables";
   char text[32];
-  std::snprintf(text, sizeof text, "%.3gB parameters", 1e-9 * static_cast<double>(parameters));
-  return text;
+  std::snprintf(
+      text, sizeof text, "%.3gB parameters", 1e-9 * static_cast<double>(p.table_parameters));
+  return p.table_codec.empty() ? text : std::string(text) + " in " + p.table_codec;
 }
 
 std::string part_text(bool known, double percent) {
@@ -327,6 +329,8 @@ std::string overhead_json(const OverheadReport& r) {
         {"seed", r.options.seed},
         {"workloads", r.workloads},
         {"activations", r.activations},
+        {"kv_cache_dtype", text_or_null(r.cache)},
+        {"table_codec", text_or_null(r.table_codec)},
         {"weights", r.weights},
         {"measured_twice", r.options.twice},
         {"confidence", kConfidence},
@@ -350,7 +354,7 @@ std::string point_text(const ReportPoint& p) {
       &text, "\n%s: batch %d, %lld to %lld tokens in, %lld to %lld out; %s%s\n", w.name.c_str(),
       w.batch, static_cast<long long>(w.input.low), static_cast<long long>(w.input.high),
       static_cast<long long>(w.output.low), static_cast<long long>(w.output.high),
-      parameters_text(p.table_parameters).c_str(), p.contention ? "; with contention" : "");
+      tables_text(p).c_str(), p.contention ? "; with contention" : "");
   if (p.contention) append(&text, "second stream of copies: %.2f GB/s\n", p.contention_gbps);
   append(
       &text, "  %-5s %12s %10s %10s %10s %9s %9s %8s  %s (%s)\n", "arm", "tokens/s", "TTFT ms",

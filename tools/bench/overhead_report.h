@@ -41,6 +41,7 @@ struct ReportPoint {
   PointResult result;
   int64_t table_parameters = 0;
   int64_t table_bytes = 0;
+  std::string table_codec;  // row_codec_name(); empty: no tables
   bool contention = false;
   double contention_gbps = 0;   // of the second stream of traffic, payload
   bool device_is_host = false;  // then D is H
@@ -56,7 +57,9 @@ struct OverheadReport {
   ModelFacts model;
   ExperimentOptions options;
   int threads = 0;
-  std::string activations;  // dtype of activations and cache
+  std::string activations;  // dtype
+  std::string cache;        // dtype of keys and values, as --kv-cache-dtype has it; empty: none
+  std::string table_codec;  // as that of the points
   std::vector<std::string> workloads;
   std::string weights;  // where weights and rows are from
   Peaks peaks;

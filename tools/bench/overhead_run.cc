@@ -92,7 +92,37 @@ std::vector<Workload> make_workloads(
   return list;
 }
 
+// What is asked of the engine whatever the size.
+engine::EngineOptions common_engine_options(const OverheadOptions& o) {
+  engine::EngineOptions engine;
+  engine.load_format = "dummy";
+  engine.device = o.device;
+  engine.dtype = o.dtype;
+  engine.kv_cache_dtype = o.kv_cache_dtype;
+  engine.dummy_table_codec = o.table_codec;
+  return engine;
+}
+
+// As --kv-cache-dtype has it.
+const char* flag_name(memory::DType cache) {
+  if (cache == memory::DType::kF8E4m3) return "fp8";
+  return cache == memory::DType::kBf16 ? "bfloat16" : "float32";
+}
+
+Status check_engine_types(const OverheadOptions& o) {
+  const engine::EngineOptions engine = common_engine_options(o);
+  ENGRAM_RETURN_IF_ERROR(engine::kv_cache_dtype(engine).status());
+  ENGRAM_RETURN_IF_ERROR(engine::dummy_table_codec(engine).status());
+  const char* flag = !o.table_codec.empty()       ? "--table-codec"
+                     : o.kv_cache_dtype != "auto" ? "--kv-cache-dtype"
+                                                  : nullptr;
+  if (!o.fake || flag == nullptr) return {};
+  return memory::invalid_argument(
+      std::string(flag) + ": simulated arms (--engine fake) have neither tables nor a cache");
+}
+
 Status check_options(const OverheadOptions& o) {
+  ENGRAM_RETURN_IF_ERROR(check_engine_types(o));
   const auto has = [&](const char* name) {
     return std::ranges::find(o.workloads, name) != o.workloads.end();
   };
@@ -182,6 +212,13 @@ class OverheadRun {
     report_.threads = threads_;
     report_.workloads = options_.workloads;
     report_.activations = options_.dtype;
+    if (!options_.fake) {
+      const engine::EngineOptions engine = common_engine_options(options_);
+      codec_ = engine::dummy_table_codec(engine).value();
+      cache_ = engine::kv_cache_dtype(engine).value();
+      report_.cache = flag_name(cache_);
+      report_.table_codec = memory::row_codec_name(codec_);
+    }
     report_.scaled_down = scaled_down(options_);
     report_.machine = read_machine_facts("");
     if (options_.fake) return run_fake();
@@ -237,7 +274,7 @@ class OverheadRun {
     for (const int64_t parameters : options_.table_parameters) {
       const std::string to = work_->path() + "/size-" + std::to_string(models_.size());
       std::filesystem::create_directory(to, error);  // what fails is found when it is written to
-      Result<SizedModel> model = make_sized_model(options_.model, parameters, to);
+      Result<SizedModel> model = make_sized_model(options_.model, parameters, codec_, to);
       if (!model.ok()) return model.status();
       models_.push_back(std::move(model).value());
     }
@@ -274,12 +311,9 @@ class OverheadRun {
 
   // The engine's settings that are the same for all sizes; its cache holds all that run together.
   engine::EngineOptions engine_options(const SizedModel& model) const {
-    engine::EngineOptions o;
+    engine::EngineOptions o = common_engine_options(options_);
     o.model = model.directory;
-    o.load_format = "dummy";
-    o.device = options_.device;
     if (wants("H")) o.tables.placement = "hbm";
-    o.dtype = options_.dtype;
     o.threads = threads_;
     o.max_model_len = most_tokens();
     o.max_num_seqs = most_sequences();
@@ -289,7 +323,8 @@ class OverheadRun {
     const memory::DType act =
         options_.dtype == "bfloat16" ? memory::DType::kBf16 : memory::DType::kF32;
     const int64_t pages = o.max_num_seqs * (o.max_model_len / o.block_size + 2);
-    o.kv_cache_bytes = pages * engine::kv_shape(model.config, o.block_size, act, act).page_bytes();
+    o.kv_cache_bytes =
+        pages * engine::kv_shape(model.config, o.block_size, act, cache_).page_bytes();
     return o;
   }
 
@@ -354,15 +389,17 @@ class OverheadRun {
     Result<std::unique_ptr<EngineArms>> arms =
         EngineArms::make(&engine, places, options_.arms, of_arms);
     if (!arms.ok()) return arms.status();
+    const std::vector<memory::TableReport> tables = engine.tables();
+    const std::string codec = tables.empty() ? "" : tables.front().codec;
     for (const Workload& w : workloads_) {
       for (int turn = 0; turn < (options_.contention ? 2 : 1); ++turn) {
         if (stopped()) return {};
-        const ReportPoint point{
-            .result = {},
-            .table_parameters = model.table_parameters,
-            .table_bytes = model.table_bytes,
-            .contention = turn == 1,
-            .device_is_host = options_.device == "cpu"};
+        ReportPoint point;
+        point.table_parameters = model.table_parameters;
+        point.table_bytes = model.table_bytes;
+        point.table_codec = codec;
+        point.contention = turn == 1;
+        point.device_is_host = options_.device == "cpu";
         ENGRAM_RETURN_IF_ERROR(
             run_point(arms.value()->entries(), w, describe(w) + ", " + size, point));
       }
@@ -377,7 +414,7 @@ class OverheadRun {
     if (!directory.ok()) return directory.status();
     *files = std::move(directory).value();
     const Status written = write_table_files(
-        model.config, (*files)->path(), threads_, options_.experiment.stop,
+        model.config, codec_, (*files)->path(), threads_, options_.experiment.stop,
         [&](int64_t done, int64_t total) {
           tell(
               "writing table files, " + memory::format_bytes(done) + " of " +
@@ -448,8 +485,9 @@ class OverheadRun {
     }
     for (const Workload& w : workloads_) {
       if (stopped()) break;
-      ENGRAM_RETURN_IF_ERROR(
-          run_point(entries, w, describe(w), {.result = {}, .device_is_host = true}));
+      ReportPoint point;
+      point.device_is_host = true;
+      ENGRAM_RETURN_IF_ERROR(run_point(entries, w, describe(w), std::move(point)));
     }
     report_.interrupted = stopped();
     return {};
@@ -468,6 +506,8 @@ class OverheadRun {
   const std::function<void(const OverheadProgress&)>& on_progress_;
   const std::function<void(const ReportPoint&)>& on_point_;
   const int threads_;
+  memory::RowCodec codec_ = memory::RowCodec::kBf16;
+  memory::DType cache_ = memory::DType::kF32;
   std::optional<WorkDirectory> work_;
   std::vector<SizedModel> models_;  // one per entry of table_parameters
   std::vector<Workload> workloads_;

@@ -22,7 +22,9 @@ struct OverheadOptions {
   std::vector<int64_t> table_parameters = {0};
   std::string device = "cpu";  // or cuda
   int threads = 0;
-  std::string dtype = "float32";  // activations and cache
+  std::string dtype = "float32";        // activations
+  std::string kv_cache_dtype = "auto";  // keys and values; auto: as activations
+  std::string table_codec;              // of made-up rows, by row_codec_name(); empty: bf16
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
   std::string work_directory;  // for table files; empty: the system's for temporary ones

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tools/bench/bench.h"
+#include "tools/bench/engine_flags.h"
 #include "tools/bench/paper_run.h"
 #include "tools/bench/save_result.h"
 #include "tools/bench/serve_report.h"
@@ -136,10 +137,9 @@ void add_run_flags(CLI::App* command, PaperFlags* f) {
       ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));
-  command
-      ->add_option(
-          "--dtype", f->dtype, "Activations and cache [bfloat16 on a GPU, float32 elsewhere]")
+  command->add_option("--dtype", f->dtype, "Activations [bfloat16 on a GPU, float32 elsewhere]")
       ->check(CLI::IsMember({"float32", "bfloat16"}));
+  add_type_options(*command, &o.kv_cache_dtype, &o.table_codec);
   command->add_option("--max-num-seqs", o.max_num_seqs, "Sequences in one step [256]")
       ->check(CLI::Range(1, 1 << 16));
   command

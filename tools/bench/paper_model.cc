@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "engine/model/model.h"
+#include "engine/model/weights.h"
 #include "tools/bench/sized_model.h"
 
 namespace engram::tools::bench {
@@ -13,9 +15,8 @@ namespace {
 using engine::ModelConfig;
 using memory::Result;
 
-constexpr int64_t kStep = 64;     // widths are multiples of it
-constexpr int kPageTokens = 16;   // of the cache
-constexpr int64_t kRowBytes = 2;  // of a table's parameter
+constexpr int64_t kStep = 64;    // widths are multiples of it
+constexpr int kPageTokens = 16;  // of the cache
 constexpr int64_t kOtherBytes = int64_t{1} << 29;
 
 int64_t scaled(int64_t value, double scale, int64_t step, int64_t least) {
@@ -65,15 +66,22 @@ Result<std::string> scale_config(
   return out.dump(1) + "\n";
 }
 
+Result<double> table_parameter_bytes(const ModelConfig& config, memory::RowCodec codec) {
+  const Result<memory::TableGeometry> row = engine::dummy_row_shape(config.engram.head_dim, codec);
+  if (!row.ok()) return row.status();
+  const int64_t bytes = row.value().value_bytes() + row.value().scale_bytes();
+  return static_cast<double>(bytes) / static_cast<double>(row.value().row_width);
+}
+
 PaperNeeds paper_needs(const ModelConfig& config, const PaperSize& size) {
   PaperNeeds needs;
   needs.weights = 2 * model_parameters(config) * 11 / 10;  // bf16, padded to panels
-  needs.tables = kRowBytes * size.table_parameters;
-  const int64_t tokens = size.sequences * (size.longest / kPageTokens + 2) * kPageTokens;
-  const int64_t keys = int64_t{config.num_key_value_heads} * config.head_dim;
-  const int64_t convolved =
-      std::ssize(config.engram.layer_ids) * config.hc_mult * config.hidden_size;
-  needs.cache = tokens * size.element_bytes * (2 * keys * config.num_hidden_layers + convolved);
+  needs.tables = std::llround(
+      table_parameter_bytes(config, size.codec).value() *
+      static_cast<double>(size.table_parameters));
+  const int64_t pages = size.sequences * (size.longest / kPageTokens + 2);
+  needs.cache =
+      pages * engine::kv_shape(config, kPageTokens, size.activations, size.cache).page_bytes();
   needs.other = kOtherBytes;
   return needs;
 }

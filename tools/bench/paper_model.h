@@ -8,6 +8,8 @@
 
 #include "engine/model/config.h"
 #include "memory/base/status.h"
+#include "memory/base/tensor.h"
+#include "memory/table/geometry.h"
 
 namespace engram::tools::bench {
 
@@ -42,6 +44,10 @@ memory::Result<std::string> scale_config(
     const PaperScale& scale,
     int64_t table_parameters);
 
+// Of a parameter of its table, scales included. INVALID_ARGUMENT when rows cannot have the codec.
+memory::Result<double> table_parameter_bytes(
+    const engine::ModelConfig& config, memory::RowCodec codec);
+
 // What a run of one model takes.
 struct PaperNeeds {
   int64_t weights = 0;
@@ -53,10 +59,13 @@ struct PaperNeeds {
 };
 struct PaperSize {
   int64_t table_parameters = 0;
-  int64_t sequences = 0;      // in one step
-  int64_t longest = 0;        // tokens of a sequence
-  int64_t element_bytes = 4;  // of the cache
+  int64_t sequences = 0;  // in one step
+  int64_t longest = 0;    // tokens of a sequence
+  memory::DType activations = memory::DType::kF32;
+  memory::DType cache = memory::DType::kF32;  // keys and values
+  memory::RowCodec codec = memory::RowCodec::kBf16;
 };
+// Rows can have the codec.
 PaperNeeds paper_needs(const engine::ModelConfig& config, const PaperSize& size);
 
 // "36 layers -> 4, hidden size 2560 -> 256, ..."; empty: nothing was scaled.

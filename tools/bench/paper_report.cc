@@ -147,10 +147,12 @@ std::string paper_text(const PaperReport& report) {
   for (const PaperModelResult& model : report.models) append_model(&text, model);
   append(
       &text,
-      "tokens/s are those of answers. Measured on %s, activations %s, greedy; the paper's authors "
-      "used nano-vLLM\nand did not state the width of a row (here 80), nor whether lengths are of "
-      "prompts, answers or both (here both).\n",
-      report.run.machine.device.c_str(), report.run.activations.c_str());
+      "tokens/s are those of answers. Measured on %s, activations %s, keys and values %s, table "
+      "rows "
+      "%s, greedy;\nthe paper's authors used nano-vLLM and did not state the width of a row (here "
+      "80) or its type, nor whether\nlengths are of prompts, answers or both (here both).\n",
+      report.run.machine.device.c_str(), report.run.activations.c_str(), report.run.cache.c_str(),
+      report.run.table_codec.c_str());
   if (!report.run.scaled_down.empty()) text += "SCALED DOWN, see above.\n";
   return text;
 }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "engine/run/backend.h"
+#include "engine/run/engine.h"
 #include "memory/base/byte_text.h"
 #include "memory/device/system_limits.h"
 #include "memory/io/file.h"
@@ -114,6 +115,7 @@ class PaperRun {
       if (!source.ok()) return source.status();
       sources_.push_back(std::move(source).value());
     }
+    ENGRAM_RETURN_IF_ERROR(read_types());
     scaled_ = at_scale(options_, options_.scale);
     ENGRAM_RETURN_IF_ERROR(scale_models());
     ENGRAM_RETURN_IF_ERROR(check_room());
@@ -125,6 +127,26 @@ class PaperRun {
   }
 
  private:
+  // What keys, values and rows are kept in.
+  Status read_types() {
+    engine::EngineOptions engine;
+    engine.load_format = "dummy";
+    engine.dtype = options_.dtype;
+    engine.kv_cache_dtype = options_.kv_cache_dtype;
+    engine.dummy_table_codec = options_.table_codec;
+    const Result<memory::DType> cache = engine::kv_cache_dtype(engine);
+    if (!cache.ok()) return cache.status();
+    cache_ = cache.value();
+    const Result<memory::RowCodec> codec = engine::dummy_table_codec(engine);
+    if (!codec.ok()) return codec.status();
+    codec_ = codec.value();
+    for (const Source& source : sources_) {
+      const Status fits = table_parameter_bytes(source.whole, codec_).status();
+      if (!fits.ok()) return {fits.code(), source.name + ": " + fits.message()};
+    }
+    return {};
+  }
+
   Result<ModelConfig> config_of(const Source& source, const Scaled& s) const {
     Result<std::string> json =
         scale_config(source.json, source.directory, s.model, s.table_parameters);
@@ -137,7 +159,9 @@ class PaperRun {
     size.table_parameters = s.table_parameters;
     size.sequences = std::min<int64_t>(s.num_seqs, options_.max_num_seqs);
     size.longest = options_.input.high + options_.output.high;
-    size.element_bytes = options_.dtype == "bfloat16" ? 2 : 4;
+    size.activations = options_.dtype == "bfloat16" ? memory::DType::kBf16 : memory::DType::kF32;
+    size.cache = cache_;
+    size.codec = codec_;
     return paper_needs(config, size);
   }
 
@@ -227,17 +251,19 @@ class PaperRun {
       if (all_fit(scale)) text = "; --scale " + short_text(kSpare * scale) + " would fit";
     }
     int64_t table = room_.host;
+    double bytes = 0;  // of a parameter
     for (size_t i = 0; i < sources_.size(); ++i) {
       const PaperNeeds n = needs_of(configs_[i], scaled_);
       const int64_t rest = has_device() ? n.other : n.total() - n.tables;
       table = std::min(table, room_.host - rest);
+      bytes = std::max(bytes, table_parameter_bytes(configs_[i], codec_).value());
       const int64_t device = n.weights + n.cache + n.other;
       if (!has_device()) continue;
       table = std::min(table, asks_for("H") ? room_.device - device : table);
       if (device > room_.device) table = 0;
     }
     if (table > int64_t{1} << 20) {
-      const double parameters = kSpare * static_cast<double>(table) / 2;
+      const double parameters = kSpare * static_cast<double>(table) / bytes;
       text += "; so would a table of --table-parameters " + short_text(parameters) +
               " with all else as it is";
     }
@@ -260,6 +286,8 @@ class PaperRun {
     o.device = options_.device;
     o.threads = options_.threads;
     o.dtype = options_.dtype;
+    o.kv_cache_dtype = options_.kv_cache_dtype;
+    o.table_codec = options_.table_codec;
     o.max_num_seqs = options_.max_num_seqs;
     o.max_num_batched_tokens = options_.max_num_batched_tokens;
     o.work_directory = options_.work_directory;
@@ -313,6 +341,8 @@ class PaperRun {
     all.interrupted |= part.interrupted;
     all.threads = part.threads;
     all.activations = part.activations;
+    all.cache = part.cache;
+    all.table_codec = part.table_codec;
     all.weights = part.weights;
     all.workloads = part.workloads;
     all.machine = part.machine;
@@ -333,6 +363,8 @@ class PaperRun {
   std::vector<ModelConfig> configs_;
   Scaled scaled_;
   std::vector<std::string> arms_;
+  memory::DType cache_ = memory::DType::kF32;
+  memory::RowCodec codec_ = memory::RowCodec::kBf16;
 };
 
 }  // namespace

@@ -25,7 +25,9 @@ struct PaperOptions {
   LengthRange output = {100, 1024};
   std::string device = "cpu";
   int threads = 0;
-  std::string dtype = "float32";
+  std::string dtype = "float32";        // activations
+  std::string kv_cache_dtype = "auto";  // keys and values; auto: as activations
+  std::string table_codec;              // of made-up rows, by row_codec_name(); empty: bf16
   int64_t max_num_seqs = 256;
   int64_t max_num_batched_tokens = 2048;
   std::string work_directory;

@@ -96,7 +96,10 @@ WorkDirectory::~WorkDirectory() {
 }
 
 Result<SizedModel> make_sized_model(
-    const std::string& model, int64_t table_parameters, const std::string& to) {
+    const std::string& model,
+    int64_t table_parameters,
+    memory::RowCodec codec,
+    const std::string& to) {
   SizedModel sized;
   Result<ModelConfig> own = engine::load_config(model);
   if (!own.ok()) return own.status();
@@ -123,7 +126,9 @@ Result<SizedModel> make_sized_model(
   sized.directory = to;
   sized.config = std::move(read).value();
   sized.parameters = model_parameters(sized.config);
-  for (const auto& source : engine::dummy_table_request(sized.config).sources) {
+  const Result<memory::TableRequest> tables = engine::dummy_table_request(sized.config, codec);
+  if (!tables.ok()) return tables.status();
+  for (const auto& source : tables.value().sources) {
     sized.table_parameters += source->geometry().rows * source->geometry().row_width;
     sized.table_bytes += source->image_bytes();
   }
@@ -132,11 +137,14 @@ Result<SizedModel> make_sized_model(
 
 Status write_table_files(
     const ModelConfig& config,
+    memory::RowCodec codec,
     const std::string& directory,
     int threads,
     const std::atomic<bool>* stop,
     const std::function<void(int64_t, int64_t)>& on_bytes) {
-  const memory::TableRequest request = engine::dummy_table_request(config);
+  const Result<memory::TableRequest> made = engine::dummy_table_request(config, codec);
+  if (!made.ok()) return made.status();
+  const memory::TableRequest& request = made.value();
   int64_t total = 0;
   int64_t before = 0;
   for (const auto& source : request.sources) total += source->image_bytes();

@@ -10,6 +10,7 @@
 
 #include "engine/model/config.h"
 #include "memory/base/status.h"
+#include "memory/table/geometry.h"
 
 namespace engram::tools::bench {
 
@@ -42,15 +43,19 @@ struct SizedModel {
   int64_t table_bytes = 0;
 };
 
-// Writes TO/config.json for tables of about `table_parameters` (0: the model's own size).
-// INVALID_ARGUMENT when the model has no Engram layers.
+// Writes TO/config.json for tables of about `table_parameters` (0: the model's own size) in rows of
+// `codec`. INVALID_ARGUMENT when the model has no Engram layers, or its rows cannot have the codec.
 memory::Result<SizedModel> make_sized_model(
-    const std::string& model, int64_t table_parameters, const std::string& to);
+    const std::string& model,
+    int64_t table_parameters,
+    memory::RowCodec codec,
+    const std::string& to);
 
 // Writes the made-up tables of the model's engine, DIRECTORY/layer-<l>.engram-table. CANCELLED when
 // *stop became true; errors of the table writer. `on_bytes` is told bytes done and in all.
 memory::Status write_table_files(
     const engine::ModelConfig& config,
+    memory::RowCodec codec,
     const std::string& directory,
     int threads,
     const std::atomic<bool>* stop,

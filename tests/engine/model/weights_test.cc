@@ -6,9 +6,12 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <set>
+#include <vector>
 
 #include "engine/model/hash_constants.h"
 #include "memory/io/safetensors.h"
+#include "memory/table/row_decode.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/edited_checkpoint.h"
 #include "tests/support/recording_ops.h"
@@ -439,6 +442,56 @@ TEST_CASE("dummy weights are finite, of unit scale and the same every time", "[w
   }
   CHECK(squares / static_cast<double>(values) == Approx(1.0).epsilon(0.02));
   CHECK(static_cast<int64_t>(a.value().token_map.canonical.size()) == config.vocab_size);
+}
+
+TEST_CASE("dummy tables have the codec asked for, in memory and row by row", "[weights]") {
+  const ModelConfig config = load_config(tests::checkpoint_directory("tiny-engram")).value();
+  for (const memory::RowCodec codec : memory::kRowCodecs) {
+    CAPTURE(memory::row_codec_name(codec));
+    ModelConfig wide = config;
+    wide.engram.head_dim = 64;
+    const auto request = dummy_table_request(wide, codec);
+    REQUIRE(request.ok());
+    REQUIRE(request.value().sources.size() == config.engram.layer_ids.size());
+    const memory::TableSource& table = *request.value().sources[1];
+    const memory::TableGeometry& g = table.geometry();
+    CHECK(g.codec == codec);
+    CHECK(memory::check_geometry(g).ok());
+    std::vector<uint8_t> image(static_cast<size_t>(table.image_bytes()));
+    int64_t told = 0;
+    REQUIRE(table.load(image.data(), [&](int64_t bytes) { told += bytes; }).ok());
+    CHECK(told == g.rows * (g.value_bytes() + g.scale_bytes()));
+    const memory::RowPlace place = table.place(image.data());
+    std::vector<uint8_t> values(static_cast<size_t>(g.value_bytes()));
+    std::vector<uint8_t> scales(static_cast<size_t>(g.scale_bytes()));
+    std::vector<float> decoded(static_cast<size_t>(g.row_width));
+    std::set<std::vector<uint8_t>> different;
+    for (int64_t row = 0; row < g.rows; ++row) {
+      uint8_t* const to = scales.empty() ? nullptr : scales.data();
+      REQUIRE(table.read_row(row, values.data(), to).ok());
+      const uint8_t* at = place.values + row * place.value_stride;
+      REQUIRE(std::equal(values.begin(), values.end(), at));
+      if (to != nullptr) {
+        REQUIRE(std::equal(scales.begin(), scales.end(), place.scales + row * place.scale_stride));
+      }
+      different.insert(values);
+      memory::decode_row(g, values.data(), to, memory::DType::kF32, decoded.data());
+      for (const float x : decoded) REQUIRE((std::isfinite(x) && std::fabs(x) < 32.f));
+    }
+    CHECK(std::ssize(different) == g.rows);
+  }
+  ModelConfig odd = config;
+  odd.engram.head_dim = 80;
+  CHECK(dummy_table_request(odd, memory::RowCodec::kF8Tensor).ok());
+  const auto integers = dummy_table_request(odd, memory::RowCodec::kInt4);
+  REQUIRE(integers.ok());
+  CHECK(integers.value().sources[0]->geometry().group == 16);
+  const memory::Status refused = dummy_table_request(odd, memory::RowCodec::kF8Ue8m0).status();
+  CHECK(refused.code() == memory::Code::kInvalidArgument);
+  CHECK(
+      refused.message() ==
+      "--table-codec f8_e4m3+ue8m0 cannot store the model's rows of 80 values: it needs a "
+      "multiple of 32");
 }
 
 }  // namespace

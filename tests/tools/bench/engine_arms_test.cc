@@ -20,6 +20,7 @@ namespace {
 using engine::Engine;
 using engine::EngineOptions;
 using memory::Result;
+using memory::RowCodec;
 
 constexpr int64_t kParameters = 200000;
 
@@ -40,8 +41,8 @@ EngineOptions small_engine(const SizedModel& model) {
 // An engine with its tables in memory and, idle, on NVMe.
 struct Rig {
   explicit Rig(const std::function<void(EngineOptions*)>& change) {
-    Result<SizedModel> made =
-        make_sized_model(tests::checkpoint_directory("tiny-engram"), kParameters, directory.path());
+    Result<SizedModel> made = make_sized_model(
+        tests::checkpoint_directory("tiny-engram"), kParameters, RowCodec::kBf16, directory.path());
     REQUIRE(made.ok());
     model = std::move(made).value();
     EngineOptions o = small_engine(model);
@@ -50,7 +51,8 @@ struct Rig {
     CAPTURE(started.status().to_string());
     REQUIRE(started.ok());
     engine = std::move(started).value();
-    REQUIRE(write_table_files(model.config, directory.path(), 2, nullptr, {}).ok());
+    REQUIRE(
+        write_table_files(model.config, RowCodec::kBf16, directory.path(), 2, nullptr, {}).ok());
     memory::TableSetOptions nvme;
     nvme.directory = directory.path();
     nvme.placement = "nvme";
@@ -206,10 +208,11 @@ TEST_CASE("engine arms: arrivals follow the plan") {
 TEST_CASE("sized model: tables of about the size asked for, and the files of the same rows") {
   const tests::TempDirectory directory;
   const std::string source = tests::checkpoint_directory("tiny-engram");
-  const Result<SizedModel> own = make_sized_model(source, 0, directory.path());
+  const Result<SizedModel> own = make_sized_model(source, 0, RowCodec::kBf16, directory.path());
   REQUIRE(own.ok());
   for (const int64_t wanted : {int64_t{200000}, int64_t{10000000}}) {
-    const Result<SizedModel> model = make_sized_model(source, wanted, directory.path());
+    const Result<SizedModel> model =
+        make_sized_model(source, wanted, RowCodec::kBf16, directory.path());
     REQUIRE(model.ok());
     CHECK(
         static_cast<double>(model.value().table_parameters) ==
@@ -218,10 +221,15 @@ TEST_CASE("sized model: tables of about the size asked for, and the files of the
     CHECK(model.value().parameters == own.value().parameters);
     CHECK(model.value().config.hidden_size == own.value().config.hidden_size);
   }
-  const Result<SizedModel> dense =
-      make_sized_model(tests::checkpoint_directory("tiny-dense"), 0, directory.path());
+  const Result<SizedModel> dense = make_sized_model(
+      tests::checkpoint_directory("tiny-dense"), 0, RowCodec::kBf16, directory.path());
   CHECK(dense.status().code() == memory::Code::kInvalidArgument);
-  CHECK_FALSE(make_sized_model(directory.file("none"), 0, directory.path()).ok());
+  CHECK_FALSE(make_sized_model(directory.file("none"), 0, RowCodec::kBf16, directory.path()).ok());
+  const Result<SizedModel> fp8 =
+      make_sized_model(source, 200000, RowCodec::kF8Tensor, directory.path());
+  REQUIRE(fp8.ok());
+  CHECK(fp8.value().table_bytes >= fp8.value().table_parameters);
+  CHECK(fp8.value().table_bytes < fp8.value().table_parameters * 11 / 10);
 
   std::string path;
   {
@@ -231,7 +239,7 @@ TEST_CASE("sized model: tables of about the size asked for, and the files of the
     CHECK(std::filesystem::exists(path));
     const std::atomic<bool> stop = true;
     CHECK(
-        write_table_files(own.value().config, path, 1, &stop, {}).code() ==
+        write_table_files(own.value().config, RowCodec::kBf16, path, 1, &stop, {}).code() ==
         memory::Code::kCancelled);
   }
   CHECK_FALSE(std::filesystem::exists(path));

@@ -70,14 +70,22 @@ TEST_CASE("inproc: memory is asked for before it is taken") {
   const auto outline = read_outline(o);
   REQUIRE(outline.ok());
   int64_t tables = 0;
-  for (const auto& s : engine::dummy_table_request(outline.value().config).sources) {
-    tables += s->image_bytes();
-  }
+  const auto request = engine::dummy_table_request(outline.value().config);
+  REQUIRE(request.ok());
+  for (const auto& s : request.value().sources) tables += s->image_bytes();
   const int64_t exactly = 2 * outline.value().parameters + tables + o.kv_cache_bytes;
   CHECK(check_memory(o, outline.value(), exactly).ok());
   const Status status = check_memory(o, outline.value(), exactly - 1);
   CHECK(status.code() == Code::kResourceExhausted);
   CHECK_THAT(status.message(), Catch::Contains("n-gram tables") && Catch::Contains("are there"));
+  // Rows of half the bytes.
+  o.dummy_table_codec = "f8_e4m3";
+  const int64_t half = exactly - tables / 2;
+  CHECK(check_memory(o, outline.value(), half + 8192).ok());
+  CHECK_FALSE(check_memory(o, outline.value(), half - 8192).ok());
+  o.dummy_table_codec = "int3";
+  CHECK(check_memory(o, outline.value(), exactly).code() == Code::kInvalidArgument);
+  o.dummy_table_codec.clear();
   // Tables elsewhere are none of the host's memory.
   o.tables.placement = "host:1MiB,nvme";
   CHECK(check_memory(o, outline.value(), exactly - tables).ok());

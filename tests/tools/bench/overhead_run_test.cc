@@ -127,6 +127,47 @@ TEST_CASE("overhead run: sizes, workloads, arms and contention, all in the repor
   CHECK(report["flatness"].size() == 20);
 }
 
+TEST_CASE("overhead run: rows and cache of other types") {
+  uint64_t bf16_rows = 0;
+  for (const char* codec : {"bf16", "f8_e4m3", "f8_e4m3+ue8m0", "int4"}) {
+    CAPTURE(codec);
+    Fixture f;
+    f.options.model = tests::demo_directory();
+    f.options.arms = {"N", "D", "S", "V"};
+    f.options.batches = {2};
+    f.options.table_codec = codec;
+    const Status status = f.run();
+    CAPTURE(status.to_string());
+    REQUIRE(status.ok());
+    const ReportPoint& point = f.report.points.at(0);
+    // Rows of 32 values.
+    const std::string name = codec;
+    const int64_t row_bytes = name == "bf16"      ? 64
+                              : name == "f8_e4m3" ? 32
+                              : name == "int4"    ? 18
+                                                  : 33;
+    const int64_t rows = point.table_parameters / 32;
+    CHECK(point.table_bytes >= rows * row_bytes);
+    CHECK(point.table_bytes < rows * row_bytes + 3 * 4096);
+    const ArmRounds* fetched = point.result.find("D");
+    CHECK(fetched->samples[0].bytes == fetched->samples[0].rows * row_bytes);
+    CHECK(fetched->token_hash == point.result.find("S")->token_hash);
+    CHECK(fetched->token_hash == point.result.find("V")->token_hash);
+    if (name == "bf16") bf16_rows = fetched->token_hash;
+    CHECK((fetched->token_hash == bf16_rows) == (name == "bf16"));
+    const json report = json::parse(overhead_json(f.report));
+    CHECK(report["settings"]["table_codec"] == codec);
+    CHECK(report["settings"]["kv_cache_dtype"] == "float32");
+    CHECK(report["points"][0]["table_codec"] == codec);
+    CHECK_THAT(point_text(point), Catch::Contains("B parameters in " + name + "\n"));
+  }
+  Fixture f;
+  f.options.arms = {"N", "D"};
+  f.options.kv_cache_dtype = "fp8";
+  REQUIRE(f.run().ok());
+  CHECK(json::parse(overhead_json(f.report))["settings"]["kv_cache_dtype"] == "fp8");
+}
+
 TEST_CASE("overhead run: real text through the model's tokenizer") {
   Fixture f;
   f.options.model = tests::demo_directory();
@@ -169,6 +210,19 @@ TEST_CASE("overhead run: what cannot be is refused before anything runs") {
       "--request-rate");
   usage([](OverheadOptions* o) { o->experiment.rounds = 6; }, "at least 7");
   usage([](OverheadOptions* o) { o->batches = {0}; }, "at least 1");
+  usage([](OverheadOptions* o) { o->table_codec = "int3"; }, "--table-codec must be one of bf16,");
+  usage(
+      [](OverheadOptions* o) {
+        o->fake = true;
+        o->table_codec = "int8";
+      },
+      "--table-codec: simulated arms");
+  usage(
+      [](OverheadOptions* o) {
+        o->dtype = "bfloat16";
+        o->kv_cache_dtype = "float32";
+      },
+      "--kv-cache-dtype float32 needs --dtype float32");
   usage(
       [](OverheadOptions* o) { o->model = tests::checkpoint_directory("tiny-dense"); },
       "no Engram layers");

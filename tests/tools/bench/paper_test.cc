@@ -97,13 +97,29 @@ TEST_CASE("paper: scaled models keep what scaling must not break") {
 
 TEST_CASE("paper: memory is counted by part") {
   const auto c = scaled("paper-4b", {}, kPaperTableParameters);
+  const memory::DType bf16 = memory::DType::kBf16;
   const PaperNeeds n = paper_needs(
-      c, {.table_parameters = 1000, .sequences = 2, .longest = 160, .element_bytes = 2});
+      c, {.table_parameters = 1000,
+          .sequences = 2,
+          .longest = 160,
+          .activations = bf16,
+          .cache = bf16});
   CHECK(n.tables == 2000);
   // Two sequences of 160 tokens and two pages more, keys and values of 8 heads of 128, and the
   // inputs of the convolution.
   CHECK(n.cache == 2 * (160 + 32) * 2 * (2 * 8 * 128 * 36 + 2560));
   CHECK(n.total() == n.weights + n.tables + n.cache + n.other);
+  const auto table = [&](memory::RowCodec codec) {
+    return paper_needs(c, {.table_parameters = kPaperTableParameters, .codec = codec}).tables;
+  };
+  // Rows of 80 values: integers have a scale of two bytes per 16.
+  CHECK(table(memory::RowCodec::kF8Tensor) == kPaperTableParameters);
+  CHECK(table(memory::RowCodec::kInt8) == kPaperTableParameters * 18 / 16);
+  CHECK(table(memory::RowCodec::kInt4) == kPaperTableParameters * 10 / 16);
+  // fp8 keys and values: a byte each, and for each head of a token two scales of a byte.
+  const PaperNeeds fp8 = paper_needs(
+      c, {.sequences = 2, .longest = 160, .activations = bf16, .cache = memory::DType::kF8E4m3});
+  CHECK(fp8.cache == 2 * (160 + 32) * (2 * 8 * (128 + 1) * 36 + 2 * 2560));
 }
 
 TEST_CASE("paper: the paper's figures and its way of counting") {
@@ -157,6 +173,27 @@ TEST_CASE("paper: a run of a small model, and its report") {
   CHECK_THAT(text, Catch::Contains("tiny-engram SCALED"));
 }
 
+TEST_CASE("paper: fp8 rows and an fp8 cache, in the file and in the text") {
+  Fixture f;
+  f.options.table_codec = "f8_e4m3";
+  f.options.kv_cache_dtype = "fp8";
+  const Status status = f.run();
+  CAPTURE(status.to_string());
+  REQUIRE(status.ok());
+  const json report = json::parse(paper_json(f.report));
+  CHECK(report["settings"]["table_codec"] == "f8_e4m3");
+  CHECK(report["settings"]["kv_cache_dtype"] == "fp8");
+  const json& point = report["points"][0];
+  CHECK(point["table_codec"] == "f8_e4m3");
+  const int64_t more =
+      point["table_bytes"].get<int64_t>() - point["table_parameters"].get<int64_t>();
+  CHECK(more >= 0);
+  CHECK(more <= 2 * 4096);
+  CHECK_THAT(
+      paper_text(f.report),
+      Catch::Contains("activations float32, keys and values fp8, table rows f8_e4m3, greedy"));
+}
+
 TEST_CASE("paper: what cannot be is refused before anything runs, and what can be is said") {
   const auto refused = [](const std::function<void(Fixture*)>& change, Code code) {
     Fixture f;
@@ -174,6 +211,22 @@ TEST_CASE("paper: what cannot be is refused before anything runs, and what can b
   refused(
       [](Fixture* f) { f->options.models = {tests::checkpoint_directory("tiny-dense")}; },
       Code::kInvalidArgument);
+  const std::string narrow = refused(
+      [](Fixture* f) {
+        f->options.models = {std::string(ENGRAM_SOURCE_DIR) + "/configs/bench/paper-4b"};
+        f->options.table_codec = "f8_e4m3+ue8m0";
+      },
+      Code::kInvalidArgument);
+  CHECK_THAT(narrow, Catch::StartsWith("paper-4b: --table-codec f8_e4m3+ue8m0 cannot store"));
+  refused([](Fixture* f) { f->options.table_codec = "fp8"; }, Code::kInvalidArgument);
+  const std::string fp8 = refused(
+      [](Fixture* f) {
+        f->options.table_codec = "f8_e4m3";
+        f->options.table_parameters = 100'000'000'000;
+      },
+      Code::kResourceExhausted);
+  CHECK_THAT(fp8, Catch::Contains("table 93.13 GiB"));
+  CHECK_THAT(fp8, Catch::Contains("--table-parameters 1.4"));  // twice as many
   const std::string table = refused(
       [](Fixture* f) { f->options.table_parameters = 100'000'000'000; }, Code::kResourceExhausted);
   CHECK_THAT(table, Catch::Contains("table 186.26 GiB") && Catch::Contains("2.00 GiB"));
