@@ -242,6 +242,9 @@ void add_model_flags(Table& table, Options* o) {
           "cuda-graphs", &o->engine.cuda_graphs,
           "Record decode steps once per batch size and replay them (cuda)")
       .off_aliases = {"--enforce-eager"};
+  table.on_off(
+      "ngram-in-graph", &o->engine.ngram_in_graph,
+      "Recorded decode steps hash their tokens and gather their n-gram rows themselves (cuda)");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
       "Activations; auto is float32 on the CPU");

@@ -45,6 +45,11 @@ Result<Backend> open_backend(const std::string& device, int threads) {
   return backend;
 }
 
+void pin_for(const Backend& backend, memory::TableSetOptions* options) {
+  const bool unasked = options->arena.pin == memory::PinPages::kNo;
+  if (backend.cuda && unasked) options->arena.pin = memory::PinPages::kTry;
+}
+
 Result<std::unique_ptr<Ops>> make_ops(const Backend& backend, const OpsLimits& limits) {
   return backend.cuda ? make_gpu_ops(*backend.device, limits)
                       : make_cpu_ops(*backend.device, limits);

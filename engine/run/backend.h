@@ -8,6 +8,7 @@
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/table/row_decode.h"
+#include "memory/table/table_set.h"
 
 namespace engram::engine {
 
@@ -21,6 +22,10 @@ struct Backend {
 // on a GPU. `threads` are the CPU's, see make_cpu_device(). FAILED_PRECONDITION says why there is
 // no GPU.
 memory::Result<Backend> open_backend(const std::string& device, int threads);
+
+// A GPU reads pinned tables where they lie, and the host has to gather the rows of others for it:
+// tables for one are pinned, if they can be.
+void pin_for(const Backend& backend, memory::TableSetOptions* options);
 
 // The ops of a backend's device. RESOURCE_EXHAUSTED when scratch memory cannot be had.
 memory::Result<std::unique_ptr<Ops>> make_ops(const Backend& backend, const OpsLimits& limits);

@@ -13,12 +13,18 @@
 namespace engram::engine {
 namespace {
 
+using memory::kWindow;
 using memory::Result;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr int64_t kIntBytes = sizeof(int32_t);
 // Arrays of a step with an entry per row: ids, positions, cache slots, staging slots.
 constexpr int64_t kArraysOfStep = 4;
+constexpr int64_t kAlignment = 64 / kIntBytes;  // of the windows before them
+
+int64_t aligned(int64_t ints) {
+  return (ints + kAlignment - 1) / kAlignment * kAlignment;
+}
 
 int64_t size_after(int64_t size) {
   if (size < 8) return 2 * size;
@@ -48,12 +54,14 @@ DecodeGraphs::DecodeGraphs(
     Ops& ops,
     Model& model,
     std::vector<StagedRows> staged,
+    StepRows* step_rows,
     const DecodeGraphsLimits& limits)
     : device_(device),
       compute_(compute),
       ops_(ops),
       model_(model),
       staged_(std::move(staged)),
+      step_rows_(step_rows),
       limits_(limits),
       sizes_(decode_batch_sizes(limits.max_num_seqs)) {}
 
@@ -63,18 +71,20 @@ Result<std::unique_ptr<DecodeGraphs>> DecodeGraphs::make(
     Ops& ops,
     Model& model,
     std::vector<StagedRows> staged,
+    StepRows* step_rows,
     const DecodeGraphsLimits& limits) {
   ENGRAM_CHECK(device.records());
   std::unique_ptr<DecodeGraphs> graphs(
-      new DecodeGraphs(device, compute, ops, model, std::move(staged), limits));
+      new DecodeGraphs(device, compute, ops, model, std::move(staged), step_rows, limits));
   const int64_t rows = limits.max_num_seqs;
   const int64_t tables = rows * limits.max_pages;
-  Result<memory::Buffer> arrays = device.allocate(
-      "arrays of decode steps", ((kArraysOfStep + 1) * rows + 1 + tables) * kIntBytes);
+  const int64_t of_step = (kArraysOfStep + kWindow) * rows;
+  Result<memory::Buffer> arrays =
+      device.allocate("arrays of decode steps", (aligned(rows + 1 + tables) + of_step) * kIntBytes);
   if (!arrays.ok()) return arrays.status();
   graphs->arrays_ = std::move(arrays).value();
   Result<memory::Buffer> host =
-      device.allocate_pinned("arrays of decode steps", (kArraysOfStep * rows + tables) * kIntBytes);
+      device.allocate_pinned("arrays of decode steps", (of_step + tables) * kIntBytes);
   if (!host.ok()) return host.status();
   graphs->host_arrays_ = std::move(host).value();
   // One token per sequence: which is whose never changes.
@@ -85,12 +95,16 @@ Result<std::unique_ptr<DecodeGraphs>> DecodeGraphs::make(
   return graphs;
 }
 
-// The numbers 0, 1, ..., then the page tables, then the arrays that are uploaded for each step,
-// close together for the batch size.
+// The numbers 0, 1, ..., then the page tables, then what is uploaded for each step, close together
+// for the batch size: the windows of the rows, and the arrays.
+const int32_t* DecodeGraphs::windows_of_step() const {
+  return arrays_.as<int32_t>() + aligned(limits_.max_num_seqs * (1 + limits_.max_pages) + 1);
+}
+
 Batch DecodeGraphs::batch_of(int64_t size) const {
   const int32_t* ascending = arrays_.as<int32_t>();
   const int32_t* tables = ascending + limits_.max_num_seqs + 1;
-  const int32_t* of_step = tables + limits_.max_num_seqs * limits_.max_pages;
+  const int32_t* of_step = windows_of_step() + size * kWindow;
   Batch batch;
   batch.tokens = size;
   batch.sequences = size;
@@ -105,9 +119,14 @@ Batch DecodeGraphs::batch_of(int64_t size) const {
   return batch;
 }
 
-void DecodeGraphs::upload(const BatchPlan& plan, std::span<const int32_t> row_slots, int64_t size) {
+void DecodeGraphs::upload(
+    const BatchPlan& plan,
+    std::span<const int32_t> row_slots,
+    std::span<const int32_t> windows,
+    int64_t size) {
   const size_t rows = static_cast<size_t>(size);
-  const std::span<int32_t> of_step(host_arrays_.as<int32_t>(), kArraysOfStep * rows);
+  int32_t* const host = host_arrays_.as<int32_t>();
+  const std::span<int32_t> of_step(host + size * kWindow, kArraysOfStep * rows);
   const auto put = [&](size_t array, std::span<const int32_t> values, int32_t filler) {
     for (size_t i = 0; i < rows; ++i) {
       of_step[array * rows + i] = i < values.size() ? values[i] : filler;
@@ -117,9 +136,16 @@ void DecodeGraphs::upload(const BatchPlan& plan, std::span<const int32_t> row_sl
   put(1, plan.positions, 0);
   put(2, plan.slots, limits_.scratch_slot);
   put(3, row_slots, 0);
+  int32_t* first = of_step.data();
+  if (!windows.empty()) {
+    first = host;
+    std::fill(std::ranges::copy(windows, host).out, of_step.data(), memory::kNoToken);
+  }
   const Batch batch = batch_of(size);
+  const int64_t skipped = first - host;
   device_.copy(
-      compute_, const_cast<int32_t*>(batch.ids), of_step.data(), std::ssize(of_step) * kIntBytes);
+      compute_, const_cast<int32_t*>(windows_of_step()) + skipped, first,
+      (size * (kWindow + kArraysOfStep) - skipped) * kIntBytes);
   if (plan.sequences.empty()) return;
   // A filler reads the key at position 0 of whatever sequence had its row before.
   int32_t* tables = of_step.data() + of_step.size();
@@ -134,22 +160,31 @@ int64_t DecodeGraphs::size_of(int64_t sequences) const {
 }
 
 bool DecodeGraphs::takes(const BatchPlan& plan) const {
-  const int64_t tokens = plan.tokens();
-  return tokens == std::ssize(plan.sequences) && tokens == std::ssize(plan.logit_tokens) &&
-         tokens <= limits_.max_num_seqs && plan.max_pages <= limits_.max_pages;
+  return plan.decodes() && plan.tokens() <= limits_.max_num_seqs &&
+         plan.max_pages <= limits_.max_pages;
 }
 
-// The whole step of a batch size, from the arrays on.
-void DecodeGraphs::enqueue(const Key& key) {
+std::vector<Ticket> DecodeGraphs::tickets_of(const Key& key) {
   std::vector<Ticket> tickets;
+  if (key.rows == Rows::kByStep) {
+    const std::vector<StagedRows> rows =
+        step_rows_->enqueue(compute_, windows_of_step(), arrays_.as<int32_t>(), key.size);
+    for (const StagedRows& staged : rows) tickets.emplace_back(staged);
+    return tickets;
+  }
   for (size_t i = 0; key.rows != Rows::kNone && i < staged_.size(); ++i) {
     StagedRows staged = staged_[i];
     staged.in_step_order = key.rows == Rows::kInPlace;
     if (staged.in_step_order) staged.rows = staged.rows.row_range(0, key.size);
     tickets.emplace_back(staged);
   }
+  return tickets;
+}
+
+// The whole step of a batch size, from the arrays on.
+void DecodeGraphs::enqueue(const Key& key) {
   ops_.set_calls(OpCalls::kOnlyEnqueued);
-  model_.forward(compute_, batch_of(key.size), nullptr, key.size, std::move(tickets));
+  model_.forward(compute_, batch_of(key.size), nullptr, key.size, tickets_of(key));
   if (key.size <= limits_.logit_rows) model_.logits(compute_, 0, key.size);
   ops_.set_calls(OpCalls::kEnqueuedAndCounted);
 }
@@ -159,6 +194,7 @@ void DecodeGraphs::record(const Key& key) {
       device_.record(compute_, [&] { enqueue(key); });
   if (recording.ok()) {
     graphs_[key].recording = std::move(recording).value();
+    if (step_rows_ != nullptr) graphs_[key].rows_version = step_rows_->version();
     return;
   }
   refused_ = true;
@@ -174,8 +210,10 @@ void DecodeGraphs::record_all(bool with_rows) {
   std::string sizes;
   int64_t pieces = 0;
   for (const int64_t size : sizes_) {
-    const Key key{size, with_rows ? Rows::kInPlace : Rows::kNone};
-    upload({}, {}, size);
+    Key key{size, with_rows ? Rows::kInPlace : Rows::kNone};
+    if (with_rows && step_rows_ != nullptr && step_rows_->serves(size)) key.rows = Rows::kByStep;
+    const std::vector<int32_t> windows(static_cast<size_t>(size * kWindow), memory::kNoToken);
+    upload({}, {}, windows, size);
     enqueue(key);
     compute_.synchronize();
     graphs_[key].has_run = true;
@@ -193,18 +231,32 @@ void DecodeGraphs::record_all(bool with_rows) {
       pieces, seconds.count());
 }
 
-void DecodeGraphs::run(
-    const BatchPlan& plan, std::span<const int32_t> row_slots, std::vector<Ticket> tickets) {
-  Key key{size_of(plan.tokens()), Rows::kNone};
-  if (!tickets.empty()) key.rows = in_place(row_slots) ? Rows::kInPlace : Rows::kBySlot;
-  size_ = key.size;
-  upload(plan, row_slots, key.size);
+// But for what a recording waits for by itself.
+void DecodeGraphs::wait_for(std::vector<Ticket> tickets) {
   for (size_t i = 0; i < tickets.size(); ++i) {
     const StagedRows staged = tickets[i].redeem();
     const bool awaited = staged.ready == nullptr || staged.ready == staged_[i].ready;
     if (!awaited) compute_.wait(*staged.ready, staged.waited_ns);
   }
+}
+
+void DecodeGraphs::run(
+    const BatchPlan& plan,
+    std::span<const int32_t> row_slots,
+    std::span<const int32_t> windows,
+    std::vector<Ticket> tickets) {
+  Key key{size_of(plan.tokens()), Rows::kNone};
+  if (!windows.empty()) {
+    key.rows = Rows::kByStep;
+  } else if (!tickets.empty()) {
+    key.rows = in_place(row_slots) ? Rows::kInPlace : Rows::kBySlot;
+  }
+  size_ = key.size;
+  upload(plan, row_slots, windows, key.size);
+  wait_for(std::move(tickets));
   Graph& graph = graphs_[key];
+  const bool outdated = key.rows == Rows::kByStep && graph.rows_version != step_rows_->version();
+  if (outdated) graph.recording.reset();
   if (graph.recording == nullptr && graph.has_run && !refused_) record(key);
   if (graph.recording != nullptr) {
     graph.recording->replay(compute_);
@@ -226,7 +278,7 @@ void DecodeGraphs::count(const BatchPlan& plan, const Key& key) {
   for (size_t i = 0; key.rows != Rows::kNone && i < staged_.size(); ++i) {
     StagedRows staged = staged_[i];
     staged.ready = nullptr;
-    staged.in_step_order = key.rows == Rows::kInPlace;
+    staged.in_step_order = key.rows != Rows::kBySlot;
     if (staged.in_step_order) staged.rows = staged.rows.row_range(0, batch.tokens);
     tickets.emplace_back(staged);
   }

@@ -7,8 +7,9 @@
 // of its batch size; what differs from step to step is in arrays at fixed places in device memory.
 // A recording begins with the embedding and ends with the logits, or before them where the logits
 // are computed in slices; sampling, which depends on the requests, is enqueued after it. It waits
-// for the n-gram rows of a layer just before it reads them: the side stream gathers them outside of
-// the recording, before or while it runs.
+// for the n-gram rows of a layer just before it reads them. With StepRows they are hashed and
+// gathered in the recording itself, on a branch beside the layers before; else the side stream
+// gathers them outside of it, before or while it runs.
 //
 // Engine thread.
 #pragma once
@@ -24,6 +25,7 @@
 #include "engine/ops/ops.h"
 #include "engine/sched/batch_plan.h"
 #include "engine/sched/prefetch.h"
+#include "engine/sched/step_rows.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 
@@ -42,34 +44,41 @@ std::vector<int64_t> decode_batch_sizes(int64_t max_num_seqs);
 
 class DecodeGraphs {
  public:
-  // Everything referred to outlives the object. `staged` is Prefetch::standing_rows().
-  // RESOURCE_EXHAUSTED without memory for the arrays. REQUIRES: device.records().
+  // Everything referred to outlives the object. `staged` is Prefetch::standing_rows(); `step_rows`
+  // may be null. RESOURCE_EXHAUSTED without memory for the arrays. REQUIRES: device.records().
   static memory::Result<std::unique_ptr<DecodeGraphs>> make(
       memory::Device& device,
       memory::Stream& compute,
       Ops& ops,
       Model& model,
       std::vector<StagedRows> staged,
+      StepRows* step_rows,
       const DecodeGraphsLimits& limits);
 
-  // Runs and records every batch size, with n-gram rows in their usual places or without any; the
-  // log says what was made. At start-up: what is not recorded then is recorded when it is needed a
-  // second time. What cannot be recorded is said once and launched one by one from then on.
+  // Runs and records every batch size, with n-gram rows as they usually come (by themselves, or in
+  // their usual places) or without any; the log says what was made. At start-up: what is not
+  // recorded then is recorded when it is needed a second time. What cannot be recorded is said once
+  // and launched one by one from then on.
   void record_all(bool with_rows);
 
   // Whether run() enqueues the step.
   bool takes(const BatchPlan& plan) const;
   // Enqueues the step up to the logits, or, if those are computed in slices, to what they are
   // computed from. The arguments are those of Runner::start().
-  void run(const BatchPlan& plan, std::span<const int32_t> row_slots, std::vector<Ticket> tickets);
+  void run(
+      const BatchPlan& plan,
+      std::span<const int32_t> row_slots,
+      std::span<const int32_t> windows,
+      std::vector<Ticket> tickets);
   // Logits [first, first + count) of the step that run() enqueued, as of Model::logits().
   View logits(int64_t first, int64_t count);
 
   int64_t replays() const { return replays_; }
 
  private:
-  // Where the n-gram rows of a step are: nowhere; row t in slot t; by the array of slots.
-  enum class Rows : uint8_t { kNone, kInPlace, kBySlot };
+  // Where the n-gram rows of a step are: nowhere; row t in slot t; by the array of slots; where the
+  // step itself gathers them.
+  enum class Rows : uint8_t { kNone, kInPlace, kBySlot, kByStep };
   struct Key {
     int64_t size = 0;  // batch size
     Rows rows = Rows::kNone;
@@ -78,6 +87,7 @@ class DecodeGraphs {
   struct Graph {
     bool has_run = false;  // once, launch by launch: its kernels are loaded
     std::unique_ptr<memory::Recording> recording;
+    uint64_t rows_version = 0;  // of StepRows, when it was recorded
   };
 
   DecodeGraphs(
@@ -86,10 +96,18 @@ class DecodeGraphs {
       Ops& ops,
       Model& model,
       std::vector<StagedRows> staged,
+      StepRows* step_rows,
       const DecodeGraphsLimits& limits);
   int64_t size_of(int64_t sequences) const;
   Batch batch_of(int64_t size) const;
-  void upload(const BatchPlan& plan, std::span<const int32_t> row_slots, int64_t size);
+  const int32_t* windows_of_step() const;
+  void upload(
+      const BatchPlan& plan,
+      std::span<const int32_t> row_slots,
+      std::span<const int32_t> windows,
+      int64_t size);
+  void wait_for(std::vector<Ticket> tickets);
+  std::vector<Ticket> tickets_of(const Key& key);
   void enqueue(const Key& key);
   void record(const Key& key);
   void count(const BatchPlan& plan, const Key& key);
@@ -100,6 +118,7 @@ class DecodeGraphs {
   Ops& ops_;
   Model& model_;
   const std::vector<StagedRows> staged_;
+  StepRows* const step_rows_;  // null: the rows of a step are always gathered outside of it
   const DecodeGraphsLimits limits_;
   const std::vector<int64_t> sizes_;
   memory::Buffer arrays_;  // see batch_of()

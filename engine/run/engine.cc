@@ -134,10 +134,7 @@ Status open_tables(EngineParts& parts) {
   request.options = o.tables;
   request.options.arena.other_bytes = o.kv_cache_bytes;
   request.device = parts.backend.device.get();
-  // A GPU reads pinned tables where they lie; the host has to gather the rows of others for it.
-  if (parts.backend.cuda && request.options.arena.pin == memory::PinPages::kNo) {
-    request.options.arena.pin = memory::PinPages::kTry;
-  }
+  pin_for(parts.backend, &request.options);
   ENGRAM_RETURN_IF_ERROR(check_machine(request));
   LoadLines lines("n-gram tables", Clock::now());
   request.progress = [&o, &lines](const memory::TableProgress& p) {
@@ -168,6 +165,23 @@ void choose_gathers(EngineParts& parts) {
                              : "us by number of tokens: " + report.times);
     parts.info.table_gathers[report.layer] = std::move(report.choice);
   }
+}
+
+// What decode steps that are recorded need to gather their rows themselves.
+Status leave_rows_to_steps(EngineParts& parts, DType act) {
+  const EngineOptions& o = parts.options;
+  if (!o.ngram_in_graph || o.ngram_fetch == "skip" || parts.backend.decode_rows == nullptr)
+    return {};
+  std::vector<const memory::TableGeometry*> layers;
+  for (const auto& store : parts.tables->stores()) layers.push_back(&store->geometry());
+  if (layers.empty()) return {};
+  Result<std::unique_ptr<StepRows>> rows = StepRows::make(
+      *parts.backend.device, *parts.compute, parts.backend.decode_rows, layers, act,
+      o.max_num_seqs);
+  if (!rows.ok()) return rows.status();
+  parts.step_rows = std::move(rows).value();
+  parts.prefetch->leave_decodes_to(parts.step_rows.get());
+  return {};
 }
 
 // Cache, activations, staging: everything whose size follows from the options.
@@ -212,6 +226,7 @@ Status allocate(EngineParts& parts, DType act) {
     ENGRAM_RETURN_IF_ERROR(parts.prefetch->decode_on_device(parts.backend.decode_rows));
     choose_gathers(parts);
   }
+  if (graphs) ENGRAM_RETURN_IF_ERROR(leave_rows_to_steps(parts, act));
   Result<std::unique_ptr<Runner>> runner = Runner::make(
       *parts.backend.device, *parts.compute, *parts.ops, *parts.model,
       static_cast<int>(parts.weights->engram.size()),
@@ -226,7 +241,10 @@ Status allocate(EngineParts& parts, DType act) {
   spdlog::info(
       "memory: weights {}, n-gram tables {}, activations {}, n-gram staging {}",
       format_bytes(parts.weights->weight_bytes), format_bytes(parts.tables->bytes()),
-      format_bytes(parts.model->workspace_bytes()), format_bytes(parts.prefetch->staging_bytes()));
+      format_bytes(parts.model->workspace_bytes()),
+      format_bytes(
+          parts.prefetch->staging_bytes() +
+          (parts.step_rows == nullptr ? 0 : parts.step_rows->bytes())));
   spdlog::info(
       "cache: {} of {} in {} pages of {} tokens ({}); maximum concurrency for {} tokens per "
       "request: "
@@ -236,7 +254,8 @@ Status allocate(EngineParts& parts, DType act) {
       static_cast<double>(tokens) / static_cast<double>(info.max_model_len));
   if (!graphs) return {};
   return parts.runner->record_decodes(
-      parts.prefetch->standing_rows(), static_cast<int32_t>(tokens), parts.prefetch->has_tickets());
+      parts.prefetch->standing_rows(), parts.step_rows.get(), static_cast<int32_t>(tokens),
+      parts.prefetch->has_tickets());
 }
 
 std::string table_placement(const memory::TableSet& tables) {

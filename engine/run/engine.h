@@ -162,7 +162,8 @@ struct EngineStats {
   int64_t decode_tokens = 0;
   int64_t prefill_steps = 0;
   int64_t decode_steps = 0;
-  int64_t graph_steps = 0;  // of those: replays of a CUDA graph
+  int64_t graph_steps = 0;     // of those: replays of a CUDA graph
+  int64_t self_fed_steps = 0;  // of all: gathered their n-gram rows themselves, see ngram_in_graph
   int64_t prefill_step_ns = 0;
   int64_t decode_step_ns = 0;
   struct Op {
@@ -268,6 +269,9 @@ struct EngineOptions {
   bool enable_prefix_caching = true;
   // Decode steps are recorded once per batch size and replayed (cuda).
   bool cuda_graphs = true;
+  // Recorded decode steps hash their tokens and gather the rows of n-gram tables in memory that the
+  // device reads; else the side stream does, as for prompts. The rows are the same.
+  bool ngram_in_graph = true;
   uint64_t seed = 0;  // base of the seeds of requests without one
   // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the
   // one there; vllm: none (the name is vLLM's). End-of-sequence ids are read in any case.

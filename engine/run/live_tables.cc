@@ -42,6 +42,7 @@ void EngineLoop::end_swap() {
 Result<std::unique_ptr<TableSet>> EngineLoop::open_again(const memory::TableSetOptions& options) {
   memory::TableRequest request = table_request(*parts_->weights);
   request.options = options;
+  pin_for(parts_->backend, &request.options);
   request.device = parts_->backend.device.get();
   Result<std::unique_ptr<TableSet>> opened = TableSet::open(request);
   if (opened.ok() && parts_->options.wrap_table_for_test) {

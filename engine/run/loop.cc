@@ -232,7 +232,8 @@ void EngineLoop::step() {
   }
   const std::span<const int32_t> row_slots = parts_->prefetch->prepare(plan, tokens_of(plan));
   make_sample_rows(plan);
-  parts_->runner->start(plan, row_slots, parts_->prefetch->tickets(), rows_);
+  parts_->runner->start(
+      plan, row_slots, parts_->prefetch->windows(), parts_->prefetch->tickets(), rows_);
   // The device is busy: what can be done meanwhile is done now.
   start_requests(plan);
   std::vector<Arrival> arrivals;
@@ -541,6 +542,7 @@ void EngineLoop::publish_stats() {
   }
   const PrefetchStats fetched = parts_->prefetch->stats();
   stats.hash_ns = fetched.hash_ns;
+  stats.self_fed_steps = fetched.self_fed_steps;
   for (const PrefetchStats::Layer& layer : fetched.layers) {
     stats.layers.push_back(
         {.layer = layer.layer,

@@ -45,6 +45,7 @@ struct EngineParts {
   std::optional<memory::KvCache> cache;
   std::unique_ptr<memory::PagePool> pool;
   std::unique_ptr<Model> model;
+  std::unique_ptr<StepRows> step_rows;  // null: decode steps gather no rows themselves
   std::unique_ptr<Prefetch> prefetch;
   std::unique_ptr<Runner> runner;
 };

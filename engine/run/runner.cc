@@ -40,9 +40,9 @@ Result<std::unique_ptr<Runner>> Runner::make(
 }
 
 memory::Status Runner::record_decodes(
-    std::vector<StagedRows> staged, int32_t scratch_slot, bool with_rows) {
+    std::vector<StagedRows> staged, StepRows* step_rows, int32_t scratch_slot, bool with_rows) {
   Result<std::unique_ptr<DecodeGraphs>> graphs = DecodeGraphs::make(
-      device_, compute_, ops_, model_, std::move(staged),
+      device_, compute_, ops_, model_, std::move(staged), step_rows,
       {.max_num_seqs = limits_.max_num_seqs,
        .max_pages = limits_.max_pages,
        .logit_rows = limits_.logit_rows,
@@ -88,13 +88,15 @@ Batch Runner::upload(
 void Runner::start(
     const BatchPlan& plan,
     std::span<const int32_t> row_slots,
+    std::span<const int32_t> windows,
     std::vector<Ticket> tickets,
     std::span<const SampleRow> rows) {
   ENGRAM_CHECK(rows.size() == plan.logit_tokens.size());
   const bool has_gates = !tickets.empty();
   const bool recorded = graphs_ != nullptr && graphs_->takes(plan);
+  ENGRAM_CHECK(recorded || windows.empty());
   if (recorded) {
-    graphs_->run(plan, row_slots, std::move(tickets));
+    graphs_->run(plan, row_slots, windows, std::move(tickets));
   } else {
     const int32_t* wanted = nullptr;
     const Batch batch = upload(plan, row_slots, &wanted);

@@ -37,19 +37,21 @@ class Runner {
       const RunnerLimits& limits);
 
   // Decode steps are recorded from now on, those with or without n-gram rows at once, as
-  // DecodeGraphs says. `staged` is Prefetch::standing_rows(), `scratch_slot` a slot of the cache
-  // that no sequence is given. Once, before the first step. RESOURCE_EXHAUSTED without device
-  // memory. REQUIRES: a device that records.
+  // DecodeGraphs says. `staged` is Prefetch::standing_rows(), `step_rows` what decodes are left to
+  // or null, `scratch_slot` a slot of the cache that no sequence is given. Once, before the first
+  // step. RESOURCE_EXHAUSTED without device memory. REQUIRES: a device that records.
   memory::Status record_decodes(
-      std::vector<StagedRows> staged, int32_t scratch_slot, bool with_rows);
+      std::vector<StagedRows> staged, StepRows* step_rows, int32_t scratch_slot, bool with_rows);
 
   // Enqueues the step and returns. The plan and what the rows refer to stay as they are until
   // finish().
   //   row_slots  [T] staging slots, or none
+  //   windows    Prefetch::windows(); none, if decodes are not recorded
   //   rows       one per entry of plan.logit_tokens
   void start(
       const BatchPlan& plan,
       std::span<const int32_t> row_slots,
+      std::span<const int32_t> windows,
       std::vector<Ticket> tickets,
       std::span<const SampleRow> rows);
   // Waits for the step; one result per row. Valid until the next start().

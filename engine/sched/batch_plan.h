@@ -30,6 +30,10 @@ struct BatchPlan {
   std::vector<uint64_t> preempted;    // sequences that lost their pages; none of them runs
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+  // One token of each sequence, and all of them sampled.
+  bool decodes() const {
+    return ids.size() == sequences.size() && ids.size() == logit_tokens.size();
+  }
 };
 
 }  // namespace engram::engine

@@ -65,6 +65,8 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   settle(fetch);
   fetch.serial = serial_;
   fetch.tokens = 0;
+  fetch.at_once = false;
+  fetch.by_step = false;
   fetch.for_step = false;
   fetch.hash_ns = 0;
   fetch.gather_ns.store(0);
@@ -76,6 +78,12 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   return fetch;
 }
 
+void Prefetch::canonicalize(Known& known, std::span<const int32_t> tokens) const {
+  for (size_t i = known.canonical.size(); i < tokens.size(); ++i) {
+    known.canonical.push_back(token_map_.of(tokens[i]));
+  }
+}
+
 int64_t Prefetch::staged_tokens(const FetchRange& range) const {
   const std::map<int64_t, Staged>& staged = known_.at(range.sequence).staged;
   return std::distance(staged.lower_bound(range.begin), staged.lower_bound(range.end));
@@ -85,9 +93,7 @@ int64_t Prefetch::staged_tokens(const FetchRange& range) const {
 // decode steps.
 void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart) {
   Known& known = known_.at(range.sequence);
-  for (size_t i = known.canonical.size(); i < range.tokens.size(); ++i) {
-    known.canonical.push_back(token_map_.of(range.tokens[i]));
-  }
+  canonicalize(known, range.tokens);
   int64_t begin = range.begin;
   while (begin < range.end && most > 0) {
     if (known.staged.contains(begin)) {
@@ -115,7 +121,7 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
     }
     fetch.tokens += end - begin;
     most -= end - begin;
-    fetch.owners.push_back({known.request, range.tokens, begin, end - begin});
+    fetch.owners.push_back({known.request, range.sequence, range.tokens, begin, end - begin});
     begin = end;
   }
 }
@@ -154,7 +160,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
 }
 
 void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
-  if (!fetches_ahead() || ranges.empty()) return;
+  if (!fetches_ahead() || ranges.empty() || left_to_step(std::ssize(ranges))) return;
   ENGRAM_CHECK(in_step_.empty());
   Fetch& fetch = next_fetch();
   fetch.for_step = true;
@@ -179,6 +185,7 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
     use_store(*layers_[l], *stores[l]);
     find_direct(*layers_[l]);
   }
+  tell_steps();
   quarantined_.clear();
   return free_slots() - before;
 }
@@ -201,6 +208,7 @@ std::span<const int32_t> Prefetch::prepare(
   ENGRAM_CHECK(in_step_.empty());
   ENGRAM_CHECK(tokens_of.size() == plan.sequences.size());
   step_slots_.clear();
+  windows_.clear();
   step_serial_ = 0;
   late_serial_ = 0;
   if (!has_tickets()) return {};
@@ -212,6 +220,7 @@ std::span<const int32_t> Prefetch::prepare(
   for (const std::unique_ptr<Fetch>& done : ring_) {
     if (done->finished->done()) settle(*done);
   }
+  if (plan.decodes() && left_to_step(plan.tokens())) return leave_to_step(plan, tokens_of);
   Fetch* fetch = nullptr;
   const SteadyClock::time_point begin = SteadyClock::now();
   const bool decodes = plan.tokens() == std::ssize(plan.sequences);
@@ -287,6 +296,7 @@ std::vector<StagedRows> Prefetch::standing_rows() const {
 StepFetch Prefetch::commit(const BatchPlan& plan) {
   if (!fetches()) return {};
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
+  count_fetched();
   int64_t waited_ns = 0;
   for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();
   StepFetch step;
@@ -297,7 +307,7 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   step.missing = find_missing(plan);
   std::vector<uint64_t> requests;
   for (const InStep& token : in_step_) {
-    free_slot(token.at.slot);
+    if (token.at.slot >= 0) free_slot(token.at.slot);
     requests.push_back(token.request);
   }
   std::ranges::sort(requests);

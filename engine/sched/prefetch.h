@@ -14,6 +14,8 @@
 //
 // Tokens of a decode step, fetched when they were sampled, have the first slots, in the order of
 // sampling, which mostly is that of the step: work that was recorded finds them there every step.
+// Or the decode steps gather their rows themselves, see leave_decodes_to(): nothing is fetched for
+// them then, and the host hashes their tokens for the statistics only, while the device is busy.
 //
 // One thread (the engine's); what is not gathered on the spot is gathered by the side stream's.
 #pragma once
@@ -35,6 +37,7 @@
 #include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
 #include "engine/sched/slot_pool.h"
+#include "engine/sched/step_rows.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/device/device_cpu.h"
@@ -50,14 +53,6 @@ enum class FetchMode { kPrefetch, kSync, kSkip, kZero };
 
 // "prefetch", "sync", "skip", "zero"; INVALID_ARGUMENT names them.
 memory::Result<FetchMode> fetch_mode(const std::string& name);
-
-// Where one layer's rows of a step are.
-struct StagedRows {
-  const memory::Event* ready = nullptr;       // wait for it before reading; null: no need to
-  std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait
-  memory::View rows;                          // [slots, E] act; [T, E] if in_step_order
-  bool in_step_order = false;                 // token t's row is row t, not row row_slots[t]
-};
 
 // Rows on their way. Redeemed exactly once: a dropped live ticket is a step that did not wait.
 class [[nodiscard]] Ticket {
@@ -132,7 +127,8 @@ struct PrefetchStats {
   };
   int64_t hash_ns = 0;
   int64_t fetches = 0;
-  int64_t late_tokens = 0;  // fetched only when their step was planned
+  int64_t late_tokens = 0;     // fetched only when their step was planned
+  int64_t self_fed_steps = 0;  // see leave_decodes_to()
   std::vector<Layer> layers;
 };
 
@@ -159,6 +155,11 @@ class Prefetch {
   // for their number of tokens, measured now with random rows for a fraction of a second per table.
   // One report for each table whose memory the device reads. REQUIRES: no sequence is known.
   std::vector<GatherReport> choose_gathers(std::optional<GatherWay> always);
+
+  // After both: decode steps gather their rows by `steps`, which windows() says for each step, as
+  // long as rows are prefetched, `steps` serves their number of tokens, and no lookup is verified
+  // or refused (use_verifier(), quarantine()). `steps` outlives the object.
+  void leave_decodes_to(StepRows* steps);
 
   // Changes how rows are fetched. FAILED_PRECONDITION when that needs staging and there is none.
   // REQUIRES: no sequence is known, no step is being run.
@@ -200,7 +201,11 @@ class Prefetch {
   // Returns the staging slot of each token [T]; empty with kSkip. Valid until the next call.
   std::span<const int32_t> prepare(
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
-  // One per Engram layer, in the order of the stores, for the step prepared last.
+  // Of the step prepared last, if it gathers its rows itself: the canonical ids each token is
+  // hashed with [T, memory::kWindow]; else empty. Valid until the next prepare().
+  std::span<const int32_t> windows() const { return windows_; }
+  // One per Engram layer, in the order of the stores, for the step prepared last. Those of a step
+  // that gathers its rows itself tell nothing.
   std::vector<Ticket> tickets();
   // For recorded work, once per layer: all slots, and an event that every fetch of tickets() with
   // this very event records anew. Empty with kSkip from the start.
@@ -229,6 +234,7 @@ class Prefetch {
   // Tokens [begin, begin + tokens) of a sequence, one after the other in a fetch.
   struct Owner {
     uint64_t request = 0;
+    uint64_t sequence = 0;
     std::span<const int32_t> text;  // of the sequence; valid while the fetch is being enqueued
     int64_t begin = 0;
     int64_t tokens = 0;
@@ -243,6 +249,7 @@ class Prefetch {
     uint64_t serial = 0;  // 0: never used
     int64_t tokens = 0;
     bool at_once = false;  // gathered before anything else was done: no event to wait for
+    bool by_step = false;  // the step gathers: row ids come when it is counted
     int64_t hash_ns = 0;
     std::atomic<int64_t> gather_ns{0};  // written by the gathering thread
     bool settled = true;                // its times are with its requests, its failures in failed_
@@ -307,6 +314,7 @@ class Prefetch {
   void free_staged(Known& known, int64_t begin, int64_t end);
   void free_failed(Known& known, int64_t begin, int64_t end);
   Fetch& next_fetch();
+  void canonicalize(Known& known, std::span<const int32_t> tokens) const;
   int64_t staged_tokens(const FetchRange& range) const;
   void stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart);
   void choose_samples(Fetch& fetch);
@@ -314,6 +322,11 @@ class Prefetch {
   void hand_over_samples(Fetch& fetch, size_t index);
   void mark_quarantined(const Fetch& fetch, size_t table, int64_t first_token);
   void drain();
+  void tell_steps();
+  bool left_to_step(int64_t tokens) const;
+  std::span<const int32_t> leave_to_step(
+      const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
+  void hash_left_to_step(Fetch& fetch);
   void enqueue(Fetch& fetch, Waiting waiting);
   bool fits_at_once(const Fetch& fetch) const;
   void gather_at_once(Fetch& fetch, Waiting waiting);
@@ -348,13 +361,14 @@ class Prefetch {
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<memory::Stream> side_;
+  StepRows* steps_ = nullptr;  // null: decode steps are fetched for as others are
 
   // Engine thread.
   FetchMode mode_;
   std::vector<std::unique_ptr<Fetch>> ring_;
   const Fetch* on_side_ = nullptr;  // the last one that was not gathered on the spot
   // What they fetched is not with their requests so far: that is done while the device is busy.
-  std::vector<const Fetch*> uncounted_;
+  std::vector<Fetch*> uncounted_;
   uint64_t serial_ = 0;
   SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
@@ -365,11 +379,13 @@ class Prefetch {
   std::map<uint64_t, FetchUsage> usage_;
   std::vector<InStep> in_step_;
   std::vector<int32_t> step_slots_;
+  std::vector<int32_t> windows_;
   uint64_t step_serial_ = 0;  // the newest fetch of the side stream that the step reads
   uint64_t late_serial_ = 0;  // the fetch made for the step; 0: none
   int64_t waited_before_ns_ = 0;
   int64_t hash_ns_ = 0;
   int64_t late_tokens_ = 0;
+  int64_t self_fed_steps_ = 0;
 };
 
 }  // namespace engram::engine

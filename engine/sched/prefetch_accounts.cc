@@ -55,9 +55,11 @@ void Prefetch::count_usage(const Fetch& fetch) {
 }
 
 void Prefetch::count_fetched() {
-  for (const Fetch* fetch : uncounted_) {
+  for (Fetch* fetch : uncounted_) {
+    if (fetch->by_step) hash_left_to_step(*fetch);
     count_usage(*fetch);
-    if (fetch->at_once || mode_ == FetchMode::kSync) count_distinct(*fetch);
+    if (fetch->at_once || fetch->by_step || mode_ == FetchMode::kSync) count_distinct(*fetch);
+    if (fetch->by_step) settle(*fetch);
   }
   uncounted_.clear();
 }
@@ -137,6 +139,7 @@ PrefetchStats Prefetch::stats() {
   stats.hash_ns = hash_ns_;
   stats.fetches = static_cast<int64_t>(serial_);
   stats.late_tokens = late_tokens_;
+  stats.self_fed_steps = self_fed_steps_;
   for (const std::unique_ptr<Layer>& layer : layers_) {
     const memory::TableGeometry& g = layer->store->geometry();
     stats.layers.push_back(

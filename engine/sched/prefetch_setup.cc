@@ -90,7 +90,7 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
     if (!slots.ok()) return slots.status();
     fetch->device_slots = std::move(slots).value();
   }
-  p->side_ = device.make_stream("ngram-rows");
+  p->side_ = device.make_stream("ngram-rows", memory::StreamPriority::kHigh);
   if (mode == FetchMode::kZero) ENGRAM_RETURN_IF_ERROR(p->set_mode(mode));
   return p;
 }
@@ -135,6 +135,19 @@ void Prefetch::find_direct(Layer& layer) const {
     return;
   }
   ENGRAM_CHECK(std::ranges::none_of(parts, &memory::PlacedRows::in_device));
+}
+
+void Prefetch::leave_decodes_to(StepRows* steps) {
+  ENGRAM_CHECK(known_.empty());
+  steps_ = steps;
+  tell_steps();
+}
+
+void Prefetch::tell_steps() {
+  if (steps_ == nullptr) return;
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    steps_->use(l, layers_[l]->store->geometry(), layers_[l]->direct, layers_[l]->choice);
+  }
 }
 
 int64_t Prefetch::staging_bytes() const {

@@ -44,6 +44,9 @@ class Stream {
   virtual void synchronize() = 0;
 };
 
+// Whose work goes first where the device cannot run all of it at once.
+enum class StreamPriority : uint8_t { kNormal, kHigh };
+
 // What was enqueued on a stream once, to be enqueued again by one call.
 class Recording {
  public:
@@ -110,7 +113,8 @@ class Device {
   void seal() { sealed_ = true; }
   bool sealed() const { return sealed_; }
 
-  virtual std::unique_ptr<Stream> make_stream(const std::string& name) = 0;
+  virtual std::unique_ptr<Stream> make_stream(
+      const std::string& name, StreamPriority priority = StreamPriority::kNormal) = 0;
   virtual std::unique_ptr<Event> make_event() = 0;
   // Enqueues a copy; either end may be host or device memory.
   virtual void copy(Stream& stream, void* to, const void* from, int64_t bytes) = 0;

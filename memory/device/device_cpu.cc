@@ -161,7 +161,7 @@ class ThreadsDevice : public CpuDevice {
            ")";
   }
   CpuWorkers& workers() override { return workers_; }
-  std::unique_ptr<Stream> make_stream(const std::string& name) override {
+  std::unique_ptr<Stream> make_stream(const std::string& name, StreamPriority) override {
     return std::make_unique<WorkerStream>(name);
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }

@@ -51,7 +51,7 @@ void CUDART_CB run_host_work(void* data) {
 
 class GpuStream : public Stream {
  public:
-  GpuStream() : handle_(create()) {}
+  explicit GpuStream(StreamPriority priority) : handle_(create(priority)) {}
   void record(Event& event) override {
     GpuEvent& gpu_event = static_cast<GpuEvent&>(event);
     cuda_ok(cudaEventRecord(gpu_event.native(), handle_.get()));
@@ -74,9 +74,13 @@ class GpuStream : public Stream {
   cudaStream_t native() const { return handle_.get(); }
 
  private:
-  static cudaStream_t create() {
+  static cudaStream_t create(StreamPriority priority) {
+    int lowest = 0;
+    int highest = 0;
+    cuda_ok(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
     cudaStream_t stream = nullptr;
-    cuda_ok(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    cuda_ok(cudaStreamCreateWithPriority(
+        &stream, cudaStreamNonBlocking, priority == StreamPriority::kHigh ? highest : lowest));
     return stream;
   }
   CudaStream handle_;
@@ -147,8 +151,8 @@ class GpuDevice : public Device {
     return "cuda:" + std::to_string(index_) + " (" + properties_.name + ", sm_" +
            std::to_string(properties_.major) + std::to_string(properties_.minor) + ")";
   }
-  std::unique_ptr<Stream> make_stream(const std::string&) override {
-    return std::make_unique<GpuStream>();
+  std::unique_ptr<Stream> make_stream(const std::string&, StreamPriority priority) override {
+    return std::make_unique<GpuStream>(priority);
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<GpuEvent>(); }
   void copy(Stream& stream, void* to, const void* from, int64_t bytes) override {

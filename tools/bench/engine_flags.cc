@@ -79,6 +79,11 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
           "--cuda-graphs,!--no-cuda-graphs,!--enforce-eager", o.cuda_graphs,
           "Record decode steps once per batch size and replay them (cuda) [on]")
       ->group(kGroup);
+  command
+      .add_flag(
+          "--ngram-in-graph,!--no-ngram-in-graph", o.ngram_in_graph,
+          "Recorded decode steps gather their n-gram rows themselves (cuda) [on]")
+      ->group(kGroup);
   add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));
   add("--dtype", o.dtype, "Activations: auto, float32, bfloat16 [auto]")

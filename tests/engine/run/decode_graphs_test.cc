@@ -55,13 +55,14 @@ Ran run(const EngineOptions& o, const std::vector<Request>& requests) {
   return ran;
 }
 
-// But for rows that are one after the other and yet not in the place where a recording has them.
+// But for rows that are one after the other and yet not in the place where a recording has them,
+// and those that a recording gathers in the right order itself.
 void check_same_work(const EngineStats& got, const EngineStats& expected) {
   REQUIRE(got.ops.size() == expected.ops.size());
   for (size_t i = 0; i < got.ops.size(); ++i) {
     CAPTURE(got.ops[i].name);
     if (got.ops[i].name == std::string("gather_rows")) {
-      CHECK(got.ops[i].calls >= expected.ops[i].calls);
+      if (got.self_fed_steps == 0) CHECK(got.ops[i].calls >= expected.ops[i].calls);
       continue;
     }
     CHECK(got.ops[i].calls == expected.ops[i].calls);
@@ -142,6 +143,7 @@ TEST_CASE("graphs: rows out of their usual place are found", "[graphs]") {
   std::vector<Request> requests = branching_requests(kSeed, 3);
   requests.erase(requests.begin(), requests.end() - 1);
   EngineOptions o = options("tiny-engram", "bfloat16");
+  o.ngram_in_graph = false;
   const Ran ran = run(o, requests);
   CHECK(calls_of(ran.stats, "gather_rows") > 0);
   check_recorded(o, requests);

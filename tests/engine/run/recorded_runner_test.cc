@@ -94,7 +94,7 @@ std::vector<SampleResult> run(Runner& runner, const BatchPlan& plan) {
   greedy.temperature = 0.f;
   greedy.logprobs = 3;
   const std::vector<SampleRow> rows(kSequences, greedy);
-  runner.start(plan, {}, {}, rows);
+  runner.start(plan, {}, {}, {}, rows);
   const std::span<const SampleResult> results = runner.finish();
   return {results.begin(), results.end()};
 }
@@ -106,7 +106,7 @@ TEST_CASE("a recorded step in more than one slice of logits", "[runner]") {
   const std::unique_ptr<Runner> plain = rig.runner();
   const std::unique_ptr<Runner> recorded = rig.runner();
   const int32_t scratch = static_cast<int32_t>(kPages * kPageTokens);
-  REQUIRE(recorded->record_decodes({}, scratch, false).ok());
+  REQUIRE(recorded->record_decodes({}, nullptr, scratch, false).ok());
   for (int32_t position = 0; position < 5; ++position) {
     CAPTURE(position);
     const std::vector<SampleResult> expected = run(*plain, decode_step(position, 0));

@@ -28,7 +28,9 @@ namespace {
 class ListingDevice : public Device {
  public:
   std::string name() const override { return "listing"; }
-  std::unique_ptr<Stream> make_stream(const std::string&) override { return nullptr; }
+  std::unique_ptr<Stream> make_stream(const std::string&, StreamPriority) override {
+    return nullptr;
+  }
   std::unique_ptr<Event> make_event() override { return nullptr; }
   void copy(Stream&, void*, const void*, int64_t) override {}
   void copy_rows(Stream&, View, View, const int32_t*, int64_t) override {}

@@ -71,6 +71,7 @@ void count_graph_launch() {
 namespace {
 
 constexpr size_t kMemoryBytes = size_t{8} << 30;
+constexpr int kHighestPriority = -5;  // the lowest is 0
 
 // Host memory that kernels may read, by its begin.
 class PinnedMemory {
@@ -267,6 +268,15 @@ cudaError_t cudaHostUnregister(void* data) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = std::make_unique<Queue>().release();
   return cudaSuccess;
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
+  *lowest = 0;
+  *highest = kHighestPriority;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority) {
+  if (priority > 0 || priority < kHighestPriority) return cudaErrorInvalidValue;
+  return cudaStreamCreateWithFlags(stream, flags);
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::unique_ptr<Queue> owned(stream);

@@ -1,0 +1,69 @@
+// Decode steps that gather their rows themselves: what they are told, and what is counted of them.
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "engine/sched/prefetch.h"
+#include "memory/table/row_hash.h"
+
+namespace engram::engine {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+}  // namespace
+
+bool Prefetch::left_to_step(int64_t tokens) const {
+  return steps_ != nullptr && fetches_ahead() && verifier_ == nullptr && quarantined_.empty() &&
+         steps_->serves(tokens);
+}
+
+// What was fetched ahead for its tokens is not needed.
+std::span<const int32_t> Prefetch::leave_to_step(
+    const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
+  ++self_fed_steps_;
+  Fetch& fetch = next_fetch();
+  fetch.by_step = true;
+  fetch.settled = false;
+  fetch.tokens = plan.tokens();
+  std::ranges::fill(fetch.failures, Failure{});
+  windows_.assign(static_cast<size_t>(plan.tokens() * memory::kWindow), memory::kNoToken);
+  auto window_end = windows_.begin();
+  for (size_t i = 0; i < plan.sequences.size(); ++i) {
+    const PlannedSequence& p = plan.sequences[i];
+    Known& known = known_.at(p.sequence);
+    canonicalize(known, tokens_of[i]);
+    free_staged(known, 0, p.begin + 1);
+    window_end += memory::kWindow;
+    const int64_t known_ids = std::min<int64_t>(memory::kWindow, p.begin + 1);
+    const auto end = known.canonical.begin() + p.begin + 1;
+    std::copy(end - known_ids, end, window_end - known_ids);
+    fetch.owners.push_back({known.request, p.sequence, {}, p.begin, 1});
+    in_step_.push_back({{.slot = -1, .serial = fetch.serial}, known.request});
+  }
+  uncounted_.push_back(&fetch);
+  step_slots_.resize(static_cast<size_t>(plan.tokens()));
+  std::iota(step_slots_.begin(), step_slots_.end(), 0);
+  return step_slots_;
+}
+
+void Prefetch::hash_left_to_step(Fetch& fetch) {
+  const SteadyClock::time_point begin = SteadyClock::now();
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const memory::TableGeometry& g = layers_[l]->store->geometry();
+    std::vector<int64_t>& ids = fetch.row_ids[l];
+    ids.resize(static_cast<size_t>(fetch.tokens * g.columns()));
+    int64_t* to = ids.data();
+    for (const Owner& owner : fetch.owners) {
+      const std::vector<int32_t>& canonical = known_.at(owner.sequence).canonical;
+      hash_rows(g, canonical, owner.begin, owner.begin + 1, to);
+      to += g.columns();
+    }
+    count_rows(fetch, l);
+    layers_[l]->store->count_rows(std::ssize(ids));
+  }
+  fetch.hash_ns = std::chrono::nanoseconds(SteadyClock::now() - begin).count();
+  hash_ns_ += fetch.hash_ns;
+}
+
+}  // namespace engram::engine
