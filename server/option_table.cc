@@ -243,6 +243,10 @@ void add_model_flags(Table& table, Options* o) {
           "Record decode steps once per batch size and replay them (cuda)")
       .off_aliases = {"--enforce-eager"};
   table.on_off(
+      "pdl", &o->engine.pdl,
+      "Start kernels while those before them still run, to wait for them on the GPU (cuda; "
+      "programmatic dependent launch, from compute capability 9.0 on)");
+  table.on_off(
       "ngram-in-graph", &o->engine.ngram_in_graph,
       "Recorded decode steps hash their tokens and gather their n-gram rows themselves (cuda)");
   table.choice(

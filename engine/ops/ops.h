@@ -339,6 +339,9 @@ struct OpsLimits {
   int64_t max_rows = 0;      // largest N
   int64_t max_context = 0;   // positions of one sequence
   bool fp8_weights = false;  // whether linear() will meet f8_e4m3
+  // CUDA, where the code is for compute capability 9.0 or later: a kernel is started while the one
+  // before it still runs, and waits for it (programmatic dependent launch).
+  bool early_starts = true;
 };
 
 // The CPU backend. RESOURCE_EXHAUSTED when scratch memory cannot be had.

@@ -36,6 +36,7 @@ OpsLimits ops_limits(const EngineOptions& o, const ModelConfig& c) {
        (c.hc_mult + 1) * c.hidden_size});
   limits.max_context = o.max_model_len > 0 ? o.max_model_len : c.max_position_embeddings;
   limits.fp8_weights = c.quantization.any();
+  limits.early_starts = o.pdl;
   return limits;
 }
 

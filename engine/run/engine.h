@@ -272,6 +272,9 @@ struct EngineOptions {
   // Recorded decode steps hash their tokens and gather the rows of n-gram tables in memory that the
   // device reads; else the side stream does, as for prompts. The rows are the same.
   bool ngram_in_graph = true;
+  // Kernels are started while those before them still run, and wait for them (cuda; the name is
+  // that of programmatic dependent launch).
+  bool pdl = true;
   uint64_t seed = 0;  // base of the seeds of requests without one
   // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the
   // one there; vllm: none (the name is vLLM's). End-of-sequence ids are read in any case.

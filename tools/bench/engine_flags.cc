@@ -81,6 +81,12 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->group(kGroup);
   command
       .add_flag(
+          "--pdl,!--no-pdl", o.pdl,
+          "Start kernels while those before them still run (cuda, programmatic dependent launch) "
+          "[on]")
+      ->group(kGroup);
+  command
+      .add_flag(
           "--ngram-in-graph,!--no-ngram-in-graph", o.ngram_in_graph,
           "Recorded decode steps gather their n-gram rows themselves (cuda) [on]")
       ->group(kGroup);

@@ -163,6 +163,7 @@ __device__ void add_values(
 template <typename T, typename C, int N, int H>
 __global__ void __launch_bounds__(kThreadsFor<N>, 384 / kThreadsFor<N>)
     attention_general_kernel(const __grid_constant__ Attention a) {
+  wait_for_turn();
   constexpr int kThreads = kThreadsFor<N>;
   Tile<H>& tile = shared<Tile<H>, struct GeneralTile>();
   float* const q = dynamic_shared<float>();

@@ -469,6 +469,7 @@ __device__ void attend_codes(
 template <int D, int kRows, typename C>
 __global__ void __launch_bounds__(kThreads, kRows > kRowsOfWarp ? 2 : (D > 64 ? 3 : 4))
     attention_tensor_kernel(const __grid_constant__ Attention a) {
+  wait_for_turn();
   constexpr bool kShareKeys = kRows == kRowsOfWarp;  // the warps, of the same rows
   Bf16* const keys = dynamic_shared<Bf16>();
   const int warp = static_cast<int>(threadIdx.x) / 32;

@@ -12,6 +12,7 @@ constexpr int kThreads = 128;
 // Blocks (part of K, row). A thread takes kCount codes, which share a scale.
 template <typename T, int kCount>
 __global__ void dequantize_kernel(const Matrix w, int64_t first, int64_t rows, T* to) {
+  wait_for_turn();
   const int64_t k = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kCount;
   if (k >= w.cols) return;
   const uint8_t* codes = static_cast<const uint8_t*>(w.data);

@@ -24,6 +24,7 @@ __device__ float gate_of(double s) {
 // Blocks (residual stream, token).
 template <typename T, int N>
 __global__ void engram_gate_kernel(const EngramGate a) {
+  wait_for_turn();
   const int64_t cols = a.value.cols;
   const int64_t stream = blockIdx.x;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -119,6 +120,7 @@ __device__ void add_convolved(
 // earlier steps, and the convolution is done at once.
 template <typename T, int N, bool kAlone>
 __global__ void conv_inputs_kernel(const ShortConv a) {
+  wait_for_turn();
   const int64_t cols = a.norm.cols;
   const int64_t at = blockIdx.x * cols;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -153,6 +155,7 @@ __global__ void conv_inputs_kernel(const ShortConv a) {
 // The convolution of tokens whose inputs are all in the cache. Blocks (column part, token).
 template <typename T, int N>
 __global__ void conv_taps_kernel(const ShortConv a) {
+  wait_for_turn();
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (c >= a.layer.width) return;
   for (int64_t t = blockIdx.y; t < a.u.rows; t += gridDim.y) {

@@ -29,6 +29,7 @@ uint32_t alignment_of(const void* data) {
 
 template <typename T>
 __global__ void round_bias_kernel(const float* bias, int64_t count, T* rounded) {
+  wait_for_turn();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < count) rounded[i] = narrow<T>(bias[i]);
 }

@@ -141,13 +141,25 @@ struct Few {
   static constexpr int kBlocks = kTokens <= 2 ? 4 : kTokens == 4 ? 3 : 0;
 };
 
+// The weights that the warp reads first set off before its turn comes.
+template <typename W, typename Shape, typename Part>
+__device__ void prefetch_first(const Part& part) {
+#pragma unroll
+  for (int i = 0; i < Shape::kAtOnce; ++i) {
+    const int64_t k = (threadIdx.x % 32 + int64_t{32} * i) * kChunk<W>;
+#pragma unroll
+    for (int r = 0; r < Shape::kRows; ++r) {
+      if (k < part.cols) prefetch_weights(part.w[r] + k);
+    }
+  }
+}
+
 template <typename W, typename X, int kTokens, bool kWide>
 __global__ void __launch_bounds__(32 * kWarps, Few<kTokens>::kBlocks) few_kernel(const Linear l) {
   using Shape = Few<kTokens>;
   constexpr int kRows = Shape::kRows;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int64_t row = (static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * kRows;
-  if (row >= l.w.rows) return;
   WarpRows<W, X, kRows, kTokens, kWide> part{};
   part.cols = l.x.cols;
   // Rows and tokens past the last are the last once more; nobody stores their results.
@@ -158,6 +170,9 @@ __global__ void __launch_bounds__(32 * kWarps, Few<kTokens>::kBlocks) few_kernel
     part.w[r] = w + n * part.cols;
     if constexpr (std::is_same_v<W, E4m3>) part.scales[r] = scales_of(l.w, n);
   }
+  prefetch_first<W, Shape>(part);
+  wait_for_turn();
+  if (row >= l.w.rows) return;
 #pragma unroll
   for (int t = 0; t < kTokens; ++t) part.x[t] = l.x.row<X>(at_most(t, l.x.rows - 1));
   const int64_t chunks = (part.cols + kChunk<W> - 1) / kChunk<W>;

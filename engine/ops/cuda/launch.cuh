@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/ops/cuda/in_turn.cuh"
 #include "memory/base/status.h"
 #include "memory/device/cuda_handle.h"
 
@@ -30,6 +31,13 @@ __device__ inline void stop_kernel() {
   __trap();
 }
 
+// Whether kernels are started early, see in_turn.cuh; one setting for the process. REQUIRES for
+// true: code compiled for compute capability 9.0 or later runs, as only that waits for its turn.
+inline bool& started_early() {
+  static bool early = false;
+  return early;
+}
+
 // Enqueues kernel(arguments...), each converted to the kernel's parameter. A kernel that cannot be
 // started is a bug and ends the process, with the place of the call and the shape.
 template <typename... Parameters, typename... Arguments>
@@ -39,6 +47,11 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& c, Arguments&&...
   config.blockDim = dim3(static_cast<unsigned>(c.threads));
   config.dynamicSmemBytes = static_cast<size_t>(c.shared_bytes);
   config.stream = c.stream;
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = started_early() ? 1 : 0;
   const cudaError_t error = cudaLaunchKernelEx(
       &config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   if (error == cudaSuccess) return;

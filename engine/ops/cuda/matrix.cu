@@ -11,6 +11,7 @@ using memory::Type;
 // Blocks (column part, token). An id outside the table stops the grid, as a bug does elsewhere.
 template <typename T, typename Act>
 __global__ void embed_kernel(const T* table, int64_t rows, const int32_t* ids, const View out) {
+  wait_for_turn();
   const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   for (int64_t t = blockIdx.y; t < out.rows; t += gridDim.y) {
     const int64_t id = ids[t];

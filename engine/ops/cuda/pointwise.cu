@@ -25,6 +25,7 @@ constexpr int kKept = 4;
 
 template <typename T, int N, bool kAdd>
 __global__ void norm_kernel(const Norm a) {
+  wait_for_turn();
   const int64_t row = blockIdx.x;
   const int64_t cols = a.h.cols;
   const int64_t step = static_cast<int64_t>(blockDim.x) * N;
@@ -83,6 +84,7 @@ void launch_norm(Stream& stream, const Norm& a) {
 // Blocks (column part, row).
 template <typename T, int N>
 __global__ void add_kernel(const View h, const View x) {
+  wait_for_turn();
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (c >= h.cols) return;
   for (int64_t row = blockIdx.y; row < h.rows; row += gridDim.y) {
@@ -95,6 +97,7 @@ __global__ void add_kernel(const View h, const View x) {
 
 template <typename T, int N>
 __global__ void silu_mul_kernel(const View gate_up, const View y) {
+  wait_for_turn();
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (c >= y.cols) return;
   for (int64_t row = blockIdx.y; row < y.rows; row += gridDim.y) {
@@ -112,6 +115,7 @@ __global__ void silu_mul_kernel(const View gate_up, const View y) {
 
 template <typename T, int N>
 __global__ void gather_rows_kernel(const View x, const int32_t* rows, const View out) {
+  wait_for_turn();
   const int64_t c = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * N;
   if (c >= out.cols) return;
   for (int64_t i = blockIdx.y; i < out.rows; i += gridDim.y) {

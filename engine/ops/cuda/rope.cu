@@ -12,6 +12,7 @@ using memory::Type;
 
 __global__ void rope_angles_kernel(
     const int32_t* positions, const View frequencies, double scale, const View angles) {
+  wait_for_turn();
   const int64_t half = frequencies.cols;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (index >= angles.rows * half) return;
@@ -118,6 +119,7 @@ __device__ void append_head(
 // Blocks (heads / kWarps, token): query heads, key heads, value heads.
 template <typename T, typename C>
 __global__ void rope_append_kernel(const RopeAppend a) {
+  wait_for_turn();
   const int half = a.kv.head_dim / 2;
   const int64_t kv_heads = a.kv.kv_heads;
   const int64_t heads = a.qkv.cols / a.kv.head_dim;

@@ -19,6 +19,7 @@ constexpr int kMaxThreads = 512;
 // Blocks (groups / kScanWarps, row). First all rows, raw; then those with changes, after them.
 template <bool kChanged>
 __global__ void scan_kernel(const SampleArgs a) {
+  wait_for_turn();
   const RowParams& p = a.params[blockIdx.y];
   if (kChanged && !has_changes(p)) return;
   const int32_t group = static_cast<int32_t>(blockIdx.x * kScanWarps + threadIdx.x / 32);
@@ -40,11 +41,13 @@ __global__ void scan_kernel(const SampleArgs a) {
 
 // A block per row.
 __global__ void change_kernel(const SampleArgs a) {
+  wait_for_turn();
   if (has_changes(a.params[blockIdx.x])) apply_changes(a, static_cast<int32_t>(blockIdx.x));
 }
 
 // A block per row.
 __global__ void __launch_bounds__(kMaxThreads, 2) finish_kernel(const SampleArgs a) {
+  wait_for_turn();
   const int32_t index = static_cast<int32_t>(blockIdx.x);
   const RowParams p = a.params[index];
   const int64_t first_group = static_cast<int64_t>(index) * a.groups;

@@ -32,6 +32,15 @@ __device__ inline void multiply_steps(
   // Rows past the last are the last once more; nobody stores their results.
   const Bf16* upper = w + at_most(row + lane / 4, l.w.rows - 1) * cols;
   const Bf16* lower = w + at_most(row + lane / 4 + 8, l.w.rows - 1) * cols;
+  // The weights that are read first set off before the kernel's turn comes.
+#pragma unroll
+  for (int i = 0; i < kBatch; ++i) {
+    const int64_t k = (first + i) * kStep + lane % 4 * kLaneElements;
+    if (first + i >= last || k >= cols) continue;
+    prefetch_weights(upper + k);
+    prefetch_weights(lower + k);
+  }
+  wait_for_turn();
   const Bf16* x = token < l.x.rows ? l.x.row<Bf16>(token) : nullptr;
 #pragma unroll 1
   for (int64_t step = first; step < last; step += kBatch) {

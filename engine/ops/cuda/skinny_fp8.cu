@@ -85,6 +85,15 @@ struct WarpTile {
 
   __device__ void multiply_steps(int64_t first, int64_t last) {
     const int64_t lane_codes = static_cast<int64_t>(threadIdx.x % 4) * kLaneCodes;
+    // The weights that are read first set off before the kernel's turn comes.
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t k = (first + i) * kStep + lane_codes;
+      if (first + i >= last || k >= cols) continue;
+      prefetch_weights(upper + k);
+      prefetch_weights(lower + k);
+    }
+    wait_for_turn();
 #pragma unroll 1
     for (int64_t step = first; step < last; step += kBatch) {
       Words a[kBatch] = {};

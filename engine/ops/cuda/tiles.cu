@@ -32,6 +32,7 @@ __device__ void load_slab(View from, int64_t first, int64_t k, Slab& slab) {
 // Blocks (part of N, part of T).
 template <typename W, typename X>
 __global__ void __launch_bounds__(kThreads, 2) tiles_kernel(const Linear l) {
+  wait_for_turn();
   Slab& w = shared<Slab, struct WeightSlab>();
   Slab& x = shared<Slab, struct InputSlab>();
   const View weights{l.w.data, l.w.rows, l.w.cols, l.w.cols, l.w.dtype};

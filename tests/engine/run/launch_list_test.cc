@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <string>
 
+#include "engine/ops/cuda/launch.cuh"
 #include "tests/support/checkpoints.h"
 #include "tests/support/cuda_emulation/cuda_runtime.h"
 #include "tests/support/engine_client.h"
@@ -71,6 +72,15 @@ TEST_CASE("a decode step launches what the budget says", "[launches]") {
     CHECK(without.kernels == layers * kDenseLayer + kAroundLayers);
     CHECK(with.kernels - without.kernels == engrams * (kEngramLayer + kRowsOfLayer));
     CHECK(with.graphs == (graphs ? 1 : 0));
+  }
+}
+
+TEST_CASE("kernels start early unless they are told not to", "[launches]") {
+  EngineOptions o = tests::small_engine(tests::checkpoint_directory("tiny-dense"));
+  for (const bool early : {true, false, true}) {
+    o.pdl = early;
+    tests::start_engine(o);
+    CHECK(cuda::started_early() == early);
   }
 }
 

@@ -33,6 +33,7 @@ enum class Turns : uint8_t { kNone, kOnlyPolled, kSome };
 
 struct Thread {
   State state = State::kEnded;
+  bool in_turn = false;  // waited for the kernel before
   bool polling = false;  // gave way without waiting for a thread of this block
   Index3 index;
   std::source_location at;
@@ -103,6 +104,7 @@ class Runner {
   FiberPool fibers_;
   std::vector<Thread> threads_;
   std::vector<size_t> turns_;
+  bool early_ = false;
   bool warps_in_step_ = false;  // else one warp after the other, each as far as it gets
   size_t current_ = 0;
   SharedBytes dynamic_;
@@ -160,7 +162,12 @@ Turns Runner::take_turns(size_t begin, size_t end) {
     current_ = turns_[i];
     threadIdx = t.index;
     t.polling = false;
-    if (!fibers_.resume(current_)) t.state = State::kEnded;
+    if (!fibers_.resume(current_)) {
+      t.state = State::kEnded;
+      if (early_ && !t.in_turn) {
+        report("thread " + text(t.index) + " ended and never waited for the kernel before");
+      }
+    }
     if (!t.polling) {
       turns = Turns::kSome;
     } else if (turns == Turns::kNone) {
@@ -255,6 +262,7 @@ void Runner::run_block(const GridShape& shape, const std::function<void()>& kern
 void Runner::run(const GridShape& shape, const std::function<void()>& kernel) {
   const size_t threads = static_cast<size_t>(volume(shape.block));
   const uint64_t blocks = volume(shape.grid);
+  early_ = shape.early;
   blockDim = shape.block;
   gridDim = shape.grid;
   blockIdx = {};
@@ -295,6 +303,10 @@ void run_grid(const GridShape& shape, const std::function<void()>& kernel) {
 
 void block_barrier(std::source_location at) {
   runner.wait(State::kAtBarrier, 0, at);
+}
+
+void wait_for_predecessor() {
+  runner.thread().in_turn = true;
 }
 
 void give_way() {

@@ -7,6 +7,7 @@
 //   - a warp operation whose mask names a thread that never comes, or that is called from outside
 //     its own mask
 //   - threads that wait for each other without end
+//   - a thread that ends without waiting for the kernel before, of a kernel that may start early
 // Shared memory is filled with 0xff bytes (NaN, -1) before each block and has exactly the size
 // asked for, so that AddressSanitizer sees what lies outside.
 //
@@ -49,6 +50,7 @@ struct GridShape {
   Dim3 grid;
   Dim3 block;
   size_t shared_bytes = 0;  // dynamic shared memory of a block
+  bool early = false;       // may be started while the kernel before it runs
 };
 
 // Returns when every thread of every block has ended.
@@ -57,6 +59,7 @@ void run_grid(const GridShape& shape, const std::function<void()>& kernel);
 // What follows is called by running threads of a kernel.
 
 void block_barrier(std::source_location at);
+void wait_for_predecessor();
 // Other threads, and other streams, go on before this one does.
 void give_way();
 void* dynamic_shared();

@@ -108,8 +108,12 @@ struct cudaDeviceProp {
   int l2CacheSize;
   int pageableMemoryAccessUsesHostPageTables;
 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
 struct cudaLaunchAttribute {
-  int id;
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
 };
 struct cudaLaunchConfig_t {
   dim3 gridDim;
@@ -189,7 +193,8 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(
     const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const cuda_emulation::GridShape shape{
-      config->gridDim, config->blockDim, config->dynamicSmemBytes};
+      config->gridDim, config->blockDim, config->dynamicSmemBytes,
+      config->numAttrs == 1 && config->attrs->val.programmaticStreamSerializationAllowed == 1};
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   return cuda_emulation::enqueue_kernel(config->stream, [shape, kernel, values] {
     cuda_emulation::run_grid(shape, [&] { std::apply(kernel, values); });

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "engine/ops/cuda/async_copy.cuh"
+#include "engine/ops/cuda/in_turn.cuh"
 #include "engine/ops/cuda/mma.cuh"
 #include "engine/ops/cuda/shared_memory.cuh"
 #include "memory/device/bulk_copy.cuh"
@@ -216,6 +217,19 @@ TEST_CASE("a warp operation without all lanes of its mask is reported", "[emulat
   const std::string stranger =
       last_words_of_grid(32, [] { static_cast<void>(__any_sync(0x0000ffffu, 1)); });
   CHECK(stranger.find("is not in the mask") != std::string::npos);
+}
+
+TEST_CASE("a kernel that may start early and does not wait is reported", "[emulation]") {
+  const auto words_of = [](const std::function<void()>& kernel) {
+    return last_words([&] { cuda_emulation::run_grid({{2}, {64}, 0, true}, kernel); });
+  };
+  CHECK(words_of([] { engine::cuda::wait_for_turn(); }).empty());
+  const std::string words = words_of([] {
+    if (threadIdx.x != 40) engine::cuda::wait_for_turn();
+  });
+  CAPTURE(words);
+  CHECK(words.find("thread (40,0,0) ended and never waited") != std::string::npos);
+  CHECK(last_words_of_grid(64, [] {}).empty());
 }
 
 TEST_CASE("half warps may meet on their own", "[emulation]") {
