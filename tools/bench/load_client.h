@@ -2,7 +2,8 @@
 // plan, whatever becomes of the earlier ones, and records when each was sent and each message came.
 //
 // One thread sends, with priority where that is permitted, so that on few cores receiving does not
-// delay sending; gRPC's threads receive; the caller's thread watches.
+// delay sending, and a second one where the first is late or busy; gRPC's threads receive; the
+// caller's thread watches.
 #pragma once
 
 #include <atomic>
@@ -56,7 +57,7 @@ struct LoadResult {
   int64_t started_at = 0;               // seconds since 1970
   double client_cpu_s = 0;              // of this process, all threads
   int threads = 1;                      // that sent and received, at most one per core
-  bool priority = false;                // whether the sending thread had it
+  bool priority = false;                // whether the threads that send had it
   bool interrupted = false;
   std::string server_lost;  // why the run was given up; empty: it was not
 };

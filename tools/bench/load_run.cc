@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "memory/device/device_cpu.h"
+
 namespace engram::tools::bench {
 namespace {
 
@@ -50,6 +52,8 @@ LoadRun::LoadRun(
       probes_(probes),
       options_(options),
       left_(static_cast<int64_t>(plan.size())),
+      next_probe_(plan.size()),
+      turns_([this] { return make_next(); }),
       gate_(options.max_concurrency) {
   for (const std::shared_ptr<grpc::Channel>& channel : channels) {
     stubs_.push_back(v1::Completions::NewStub(channel));
@@ -109,40 +113,49 @@ LoadResult LoadRun::run() {
                            .count();
   result_.threads = thread_count();
   const double cpu = cpu_seconds();
-  std::thread sender([this] { pace(); });
+  // A second one steps in where the first is held up; on one core it would be held up as well.
+  std::vector<Pacer::Part> parts = {Pacer::Part::kFirst};
+  if (memory::usable_cores() > 1) parts.push_back(Pacer::Part::kSecond);
+  pacing_ = static_cast<int>(parts.size());
+  std::vector<std::thread> senders;
+  for (const Pacer::Part part : parts) senders.emplace_back([this, part] { pace(part); });
   watch();
-  sender.join();
+  for (std::thread& sender : senders) sender.join();
   result_.client_cpu_s = cpu_seconds() - cpu;
-  result_.probes.assign(
-      std::make_move_iterator(probe_records_.begin()),
-      std::make_move_iterator(probe_records_.end()));
+  for (RequestRecord& record : probe_records_) {
+    if (record.sent_s >= 0) result_.probes.push_back(std::move(record));
+  }
   for (const RequestRecord& record : result_.requests) {
     result_.duration_s = std::max(result_.duration_s, record.done_s);
   }
   return std::move(result_);
 }
 
-void LoadRun::pace() {
-  const Pacer pacer(&stop_pacing_);
-  result_.priority = pacer.has_priority();
-  size_t request = 0;
-  size_t probe = plan_.size();
-  while (true) {
-    const double request_at = request < plan_.size() ? plan_[request].at_s : kNever;
-    const double probe_at = probes_.empty() ? kNever : probe_of(probe).at_s;
-    const bool probe_first = probe_at < request_at;
-    const double at_s = std::min(probe_at, request_at);
-    if (at_s == kNever) break;
-    const size_t index = probe_first ? probe++ : request++;
-    // Made before its time.
-    const std::shared_ptr<LoadStream> stream = make_stream(index);
+std::optional<Turns<std::shared_ptr<LoadStream>>::Item> LoadRun::make_next() {
+  const double request_at = next_request_ < plan_.size() ? plan_[next_request_].at_s : kNever;
+  const double probe_at = probes_.empty() ? kNever : probe_of(next_probe_).at_s;
+  const double at_s = std::min(probe_at, request_at);
+  if (at_s == kNever) return std::nullopt;
+  const size_t index = probe_at < request_at ? next_probe_++ : next_request_++;
+  return Turns<std::shared_ptr<LoadStream>>::Item{make_stream(index), at_s};
+}
+
+void LoadRun::pace(Pacer::Part part) {
+  const Pacer pacer(&stop_pacing_, part);
+  if (part == Pacer::Part::kFirst) result_.priority = pacer.has_priority();
+  while (const auto turn = turns_.next()) {
     const auto delay =
-        std::chrono::duration_cast<RunClock::duration>(std::chrono::duration<double>(at_s));
+        std::chrono::duration_cast<RunClock::duration>(std::chrono::duration<double>(turn->at_s));
     if (!pacer.wait_until(zero_ + delay)) break;
-    if (probe_first || gate_.enter(index)) start(stream, at_s);
+    bool may_start = false;
+    const auto stream = turns_.take(*turn, [&](const std::shared_ptr<LoadStream>& taken) {
+      may_start = is_probe(taken->index()) || gate_.enter(taken->index());
+    });
+    if (may_start) start(*stream, turn->at_s);
+    turns_.make_ahead();
   }
   const std::lock_guard lock(mu_);
-  pacing_over_ = true;
+  --pacing_;
   changed_.notify_all();
 }
 
@@ -152,7 +165,10 @@ void LoadRun::start(const std::shared_ptr<LoadStream>& stream, double ready_s) {
     const std::lock_guard lock(mu_);
     if (stopped_) return;
     live_.emplace(index, stream);
-    if (is_probe(index)) probe_records_.emplace_back();
+    // The one before it may be on its way here.
+    if (is_probe(index)) {
+      probe_records_.resize(std::max(probe_records_.size(), index - plan_.size() + 1));
+    }
   }
   stream->start(stubs_[index % stubs_.size()].get(), ready_s);
   if (is_probe(index) || plan_[index].cancel_after_s < 0) return;
@@ -212,7 +228,7 @@ void LoadRun::watch() {
   while (true) {
     {
       std::unique_lock lock(mu_);
-      const auto all_over = [this] { return pacing_over_ && live_.empty(); };
+      const auto all_over = [this] { return pacing_ == 0 && live_.empty(); };
       if (changed_.wait_for(lock, kTurn, all_over)) break;
     }
     if (options_.on_progress) options_.on_progress(progress());
@@ -250,7 +266,7 @@ void LoadRun::look_for_the_server() {
 // nap when an answer comes: a third of the requests of one per second were seen up to 100 ms late.
 // A call that is cancelled before it begins is an event, and never reaches the network.
 void LoadRun::keep_receivers_awake() {
-  if (++turns_ % 2 != 0) return;
+  if (++rounds_ % 2 != 0) return;
   struct Nothing {
     grpc::ClientContext context;
     v1::CompleteRequest request;

@@ -18,6 +18,7 @@
 #include "tools/bench/load_client.h"
 #include "tools/bench/load_stream.h"
 #include "tools/bench/timers.h"
+#include "tools/bench/turns.h"
 
 namespace engram::tools::bench {
 
@@ -43,8 +44,10 @@ class LoadRun : public LoadStream::Owner {
   std::shared_ptr<LoadStream> make_stream(size_t index) const;
   double now() const { return std::chrono::duration<double>(RunClock::now() - zero_).count(); }
 
-  // The sending thread.
-  void pace();
+  // The threads that send.
+  void pace(Pacer::Part part);
+  // What is sent next, a request or a probe; none after the last request where there are no probes.
+  std::optional<Turns<std::shared_ptr<LoadStream>>::Item> make_next();
   // Any thread. Does nothing when the run is being stopped.
   void start(const std::shared_ptr<LoadStream>& stream, double ready_s);
   void judge(RequestRecord& record, double cancel_after_s, const grpc::Status& status);
@@ -68,7 +71,7 @@ class LoadRun : public LoadStream::Owner {
   // caller's thread
   RunClock::time_point last_seen_;  // a connection, after calls failed for want of one
   bool looking_ = false;
-  int turns_ = 0;
+  int rounds_ = 0;
 
   // atomic: told between the threads without the lock
   std::atomic<bool> stop_pacing_{false};
@@ -76,6 +79,11 @@ class LoadRun : public LoadStream::Owner {
   std::atomic<bool> connection_failed_{false};
   std::atomic<int64_t> failed_{0};
   std::atomic<int64_t> left_;  // requests of the plan that are not over
+
+  // by who makes the next one
+  size_t next_request_ = 0;
+  size_t next_probe_;
+  Turns<std::shared_ptr<LoadStream>> turns_;
 
   Gate gate_;
   LoadResult result_;  // requests[i]: by whoever finishes request i
@@ -86,7 +94,7 @@ class LoadRun : public LoadStream::Owner {
   // Shared: a timer or stop() may cancel while gRPC ends the call.
   std::unordered_map<size_t, std::shared_ptr<LoadStream>> live_;
   std::deque<RequestRecord> probe_records_;
-  bool pacing_over_ = false;
+  int pacing_ = 0;  // threads that send
 
   Timers timers_;  // last: its thread ends first
 };

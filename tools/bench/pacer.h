@@ -1,5 +1,5 @@
-// Waits for the planned moments of a load run on one thread of its own: sleeps to just before them
-// and spins the rest. One thread, the one that constructed it.
+// Waits for the planned moments of a load run on a thread of its own. One thread, the one that
+// constructed it.
 #pragma once
 
 #include <atomic>
@@ -11,9 +11,15 @@ using RunClock = std::chrono::steady_clock;
 
 class Pacer {
  public:
+  //   kFirst   sleeps to just before the moment and spins the rest
+  //   kSecond  is there in case the first is not: does not spin, and naps between moments that are
+  //            close together
+  enum class Part { kFirst, kSecond };
+
   // Asks the kernel for exact wake-ups and for priority over the threads that receive, which on few
   // cores would delay the next send. Without the right to it the thread stays as it is.
-  explicit Pacer(const std::atomic<bool>* stop);
+  // The two begin on different cores, so that what holds up the one seldom holds up the other.
+  explicit Pacer(const std::atomic<bool>* stop, Part part = Part::kFirst);
 
   // Returns at `moment` or later, never earlier: true. False, at most 50 ms after *stop became
   // true, or at once when it was.
@@ -23,6 +29,7 @@ class Pacer {
 
  private:
   const std::atomic<bool>* const stop_;
+  const Part part_;
   bool has_priority_ = false;
 };
 
