@@ -30,22 +30,16 @@ void Prefetch::free_slot(int32_t slot) {
 }
 
 void Prefetch::free_staged(Known& known, int64_t begin, int64_t end) {
-  const auto first = known.staged.lower_bound(begin);
-  const auto last = known.staged.lower_bound(end);
-  for (auto at = first; at != last; ++at) free_slot(at->second.slot);
-  known.staged.erase(first, last);
+  for (const StagedToken& token : known.staged.range(begin, end)) free_slot(token.slot);
+  known.staged.erase(begin, end);
 }
 
 void Prefetch::free_failed(Known& known, int64_t begin, int64_t end) {
-  const auto last = known.staged.lower_bound(end);
-  for (auto at = known.staged.lower_bound(begin); at != last;) {
-    const int32_t slot = at->second.slot;
-    if (!failed_.contains(slot)) {
-      ++at;
-      continue;
+  for (int64_t position = begin; position < end; ++position) {
+    const std::span<const StagedToken> found = known.staged.range(position, position + 1);
+    if (!found.empty() && failed_.contains(found.front().slot)) {
+      free_staged(known, position, position + 1);
     }
-    free_slot(slot);
-    at = known.staged.erase(at);
   }
 }
 
@@ -65,7 +59,7 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   settle(fetch);
   fetch.serial = serial_;
   fetch.tokens = 0;
-  fetch.at_once = false;
+  fetch.in_compute = false;
   fetch.by_step = false;
   fetch.for_step = false;
   fetch.hash_ns = 0;
@@ -85,8 +79,7 @@ void Prefetch::canonicalize(Known& known, std::span<const int32_t> tokens) const
 }
 
 int64_t Prefetch::staged_tokens(const FetchRange& range) const {
-  const std::map<int64_t, Staged>& staged = known_.at(range.sequence).staged;
-  return std::distance(staged.lower_bound(range.begin), staged.lower_bound(range.end));
+  return known_.at(range.sequence).staged.count(range.begin, range.end);
 }
 
 // Adds the range's tokens that are not staged yet, at most `most` of them. apart: in the slots of
@@ -105,7 +98,7 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
     while (end < range.end && end - begin < most && !known.staged.contains(end)) {
       const int32_t slot = apart ? free_.take_apart() : free_.take();
       fetch.slots.push_back(slot);
-      known.staged[end++] = {slot, fetch.serial};
+      known.staged.add({end++, slot, fetch.serial});
       slot_serial_[static_cast<size_t>(slot)] = fetch.serial;
     }
     for (size_t l = 0; l < layers_.size(); ++l) {
@@ -114,9 +107,6 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
       const size_t before = ids.size();
       ids.resize(before + static_cast<size_t>((end - begin) * g.columns()));
       hash_rows(g, known.canonical, begin, end, ids.data() + before);
-      if (fetches_ahead() && layers_[l]->host_rows && std::ssize(ids) <= kRowsAtOnce) {
-        layers_[l]->store->will_gather(std::span<const int64_t>(ids).subspan(before));
-      }
       if (!quarantined_.empty()) mark_quarantined(fetch, l, fetch.tokens);
     }
     fetch.tokens += end - begin;
@@ -156,7 +146,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
     room -= fetch->tokens - before;
     fetch->hash_ns += ns_since(begin);
   }
-  if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch, Waiting::kNobody);
+  if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch);
 }
 
 void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
@@ -170,7 +160,7 @@ void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
     stage(fetch, range, std::max<int64_t>(room, 0), true);
   }
   fetch.hash_ns = ns_since(begin);
-  if (fetch.tokens > 0) enqueue(fetch, Waiting::kStep);
+  if (fetch.tokens > 0) enqueue(fetch);
 }
 
 int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores) {
@@ -239,21 +229,20 @@ std::span<const int32_t> Prefetch::prepare(
     fetch->hash_ns = ns_since(begin);
     late_tokens_ += fetch->tokens;
     late_serial_ = fetch->serial;
-    enqueue(*fetch, Waiting::kStep);
+    enqueue(*fetch);
   }
   for (const PlannedSequence& p : plan.sequences) {
     Known& known = known_.at(p.sequence);
-    auto at = known.staged.lower_bound(p.begin);
-    for (int64_t position = p.begin; position < p.begin + p.count; ++position) {
-      ENGRAM_CHECK(at != known.staged.end());
-      ENGRAM_CHECK(at->first == position);
-      step_slots_.push_back(at->second.slot);
-      const Fetch& from = *ring_[at->second.serial % ring_.size()];
-      const bool awaited = from.serial == at->second.serial && !from.at_once;
-      if (awaited) step_serial_ = std::max(step_serial_, at->second.serial);
-      in_step_.push_back({at->second, known.request});
-      at = known.staged.erase(at);
+    const int64_t end = p.begin + p.count;
+    const std::span<const StagedToken> staged = known.staged.range(p.begin, end);
+    ENGRAM_CHECK(std::ssize(staged) == p.count);
+    for (const StagedToken& at : staged) {
+      step_slots_.push_back(at.slot);
+      const Fetch& from = *ring_[at.serial % ring_.size()];
+      if (from.serial == at.serial) step_serial_ = std::max(step_serial_, at.serial);
+      in_step_.push_back({at, known.request});
     }
+    known.staged.erase(p.begin, end);
   }
   return step_slots_;
 }
@@ -261,6 +250,7 @@ std::span<const int32_t> Prefetch::prepare(
 std::vector<Ticket> Prefetch::tickets() {
   std::vector<Ticket> tickets;
   if (!has_tickets()) return tickets;
+  step_begin_ns_ = std::chrono::nanoseconds(SteadyClock::now().time_since_epoch()).count();
   tickets.reserve(layers_.size());
   const auto gap = [](int32_t slot, int32_t next) { return next != slot + 1; };
   const bool in_order =
@@ -268,9 +258,10 @@ std::vector<Ticket> Prefetch::tickets() {
   const Fetch* fetch = ring_[step_serial_ % ring_.size()].get();
   for (size_t l = 0; l < layers_.size(); ++l) {
     // The side stream is a FIFO: the newest fetch's event stands for all before it. An entry that
-    // was used again since had been waited for then.
-    const bool in_flight =
-        mode_ == FetchMode::kPrefetch && step_serial_ != 0 && fetch->serial == step_serial_;
+    // was used again since had been waited for then. What the compute stream gathers, it gathers
+    // when the side stream is done, and before the step.
+    const bool in_flight = mode_ == FetchMode::kPrefetch && step_serial_ != 0 &&
+                           fetch->serial == step_serial_ && !fetch->in_compute;
     const memory::Event* gathered =
         fetch->for_step ? layers_[l]->ready.get() : fetch->gathered[l].get();
     StagedRows staged{
@@ -294,6 +285,7 @@ std::vector<StagedRows> Prefetch::standing_rows() const {
 }
 
 StepFetch Prefetch::commit(const BatchPlan& plan) {
+  step_begin_ns_ = INT64_MAX;
   if (!fetches()) return {};
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
   count_fetched();
@@ -305,14 +297,17 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
     if (fetch->serial <= step_serial_) settle(*fetch);
   }
   step.missing = find_missing(plan);
-  std::vector<uint64_t> requests;
+  step_requests_.clear();
   for (const InStep& token : in_step_) {
     if (token.at.slot >= 0) free_slot(token.at.slot);
-    requests.push_back(token.request);
+    // Mostly the tokens of a request lie together.
+    if (step_requests_.empty() || step_requests_.back() != token.request) {
+      step_requests_.push_back(token.request);
+    }
   }
-  std::ranges::sort(requests);
-  requests.erase(std::ranges::unique(requests).begin(), requests.end());
-  for (const uint64_t request : requests) {
+  std::ranges::sort(step_requests_);
+  step_requests_.erase(std::ranges::unique(step_requests_).begin(), step_requests_.end());
+  for (const uint64_t request : step_requests_) {
     usage_.at(request).exposed_wait_ns += static_cast<double>(step.exposed_wait_ns);
   }
   in_step_.clear();

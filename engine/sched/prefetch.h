@@ -4,9 +4,11 @@
 // Every token whose rows are fetched has a staging slot, the same in all Engram layers. Decode
 // tokens are fetched right after they are sampled, prompts one chunk ahead of the step being run;
 // what a step needs and nobody fetched yet is fetched when it is planned. The side stream is one
-// FIFO; within a fetch the layer that is reached first comes first. A few rows of host memory are
-// gathered on the spot instead: that takes less time than waking another thread. A slot is free
-// again when the step that read it is committed, or when its token is no longer expected to run.
+// FIFO; within a fetch the layer that is reached first comes first. A few rows of host memory that
+// the next step needs are gathered by the compute stream instead, ahead of the step: it idles while
+// the host prepares that, and no other thread is woken, whose core the layers would miss. A slot is
+// free again when the step that read it is committed, or when its token is no longer expected to
+// run.
 //
 // A gather may fail. The tokens it could not serve are known once their step was run: commit()
 // names their sequences, whose results mean nothing. Rows fetched ahead of their step are fetched a
@@ -17,7 +19,7 @@
 // Or the decode steps gather their rows themselves, see leave_decodes_to(): nothing is fetched for
 // them then, and the host hashes their tokens for the statistics only, while the device is busy.
 //
-// One thread (the engine's); what is not gathered on the spot is gathered by the side stream's.
+// One thread (the engine's); the streams' threads gather.
 #pragma once
 
 #include <atomic>
@@ -37,6 +39,7 @@
 #include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
 #include "engine/sched/slot_pool.h"
+#include "engine/sched/staged_tokens.h"
 #include "engine/sched/step_rows.h"
 #include "memory/base/status.h"
 #include "memory/device/device.h"
@@ -134,7 +137,8 @@ struct PrefetchStats {
 
 class Prefetch {
  public:
-  // Stores, token map and streams outlive the object. `compute` is used by kSync and set_mode().
+  // Stores, token map and streams outlive the object. `compute` is what the steps
+  // run on; nothing of a step is enqueued there between fetch_sampled() and tickets().
   // RESOURCE_EXHAUSTED when the staging memory cannot be had. What starts with kSkip has no staging
   // and stays with it.
   static memory::Result<std::unique_ptr<Prefetch>> make(
@@ -248,8 +252,8 @@ class Prefetch {
   struct Fetch {
     uint64_t serial = 0;  // 0: never used
     int64_t tokens = 0;
-    bool at_once = false;  // gathered before anything else was done: no event to wait for
-    bool by_step = false;  // the step gathers: row ids come when it is counted
+    bool in_compute = false;  // gathered by the compute stream: no event to wait for
+    bool by_step = false;     // the step gathers: row ids come when it is counted
     int64_t hash_ns = 0;
     std::atomic<int64_t> gather_ns{0};  // written by the gathering thread
     bool settled = true;                // its times are with its requests, its failures in failed_
@@ -284,25 +288,19 @@ class Prefetch {
     int64_t bytes = 0;
     int64_t failed_tokens = 0;
   };
-  struct Staged {
-    int32_t slot = -1;
-    uint64_t serial = 0;
-  };
   struct Known {
     uint64_t request = 0;
     std::vector<int32_t> canonical;
-    std::map<int64_t, Staged> staged;  // by position; not of the step being run
+    StagedTokens staged;  // not of the step being run
   };
   struct InStep {
-    Staged at;
+    StagedToken at;
     uint64_t request = 0;
   };
 
-  // Rows of all layers together that are gathered on the spot: about what can be read in the time
-  // that waking a thread takes, whose core the layers may be using.
-  static constexpr int64_t kRowsAtOnce = 64;
-  // Who waits meanwhile: the step that is about to begin, or nobody.
-  enum class Waiting { kStep, kNobody };
+  // Rows of all layers together that the compute stream gathers: about what it reads in the time
+  // in which it idles between two steps.
+  static constexpr int64_t kRowsInCompute = 64;
 
   Prefetch(
       memory::Device& device, memory::Stream& compute, const TokenMap& token_map, FetchMode mode);
@@ -327,12 +325,12 @@ class Prefetch {
   std::span<const int32_t> leave_to_step(
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
   void hash_left_to_step(Fetch& fetch);
-  void enqueue(Fetch& fetch, Waiting waiting);
-  bool fits_at_once(const Fetch& fetch) const;
-  void gather_at_once(Fetch& fetch, Waiting waiting);
+  void enqueue(Fetch& fetch);
+  bool fits_in_compute(const Fetch& fetch) const;
+  void gather_in_compute(Fetch& fetch);
   void use_store(Layer& layer, memory::RowStore& store) const;
   void find_direct(Layer& layer) const;
-  void gather(Fetch& fetch, size_t layer, bool exposed);
+  void gather(Fetch& fetch, size_t layer);
   void enqueue_gather(Fetch& fetch, size_t layer);
   void count_rows(const Fetch& fetch, size_t layer);
   void count_distinct(const Fetch& fetch);
@@ -366,7 +364,8 @@ class Prefetch {
   // Engine thread.
   FetchMode mode_;
   std::vector<std::unique_ptr<Fetch>> ring_;
-  const Fetch* on_side_ = nullptr;  // the last one that was not gathered on the spot
+  const Fetch* on_side_ = nullptr;     // the last one of the side stream
+  const Fetch* in_compute_ = nullptr;  // the last one that is in_compute
   // What they fetched is not with their requests so far: that is done while the device is busy.
   std::vector<Fetch*> uncounted_;
   uint64_t serial_ = 0;
@@ -380,8 +379,11 @@ class Prefetch {
   std::vector<InStep> in_step_;
   std::vector<int32_t> step_slots_;
   std::vector<int32_t> windows_;
+  std::vector<uint64_t> step_requests_;
   uint64_t step_serial_ = 0;  // the newest fetch of the side stream that the step reads
   uint64_t late_serial_ = 0;  // the fetch made for the step; 0: none
+  // When the next step was to begin, or runs since; the compute stream's thread reads it.
+  std::atomic<int64_t> step_begin_ns_{INT64_MAX};
   int64_t waited_before_ns_ = 0;
   int64_t hash_ns_ = 0;
   int64_t late_tokens_ = 0;

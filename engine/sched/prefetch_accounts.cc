@@ -1,6 +1,8 @@
 // What a fetch was and what became of it: rows and bytes of requests and layers, and what could not
 // be read.
 #include <algorithm>
+#include <array>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -20,9 +22,29 @@ int64_t row_key(size_t table, int64_t row) {
   return (static_cast<int64_t>(table) << 48) | row;
 }
 
-int64_t distinct(std::vector<int64_t> ids) {
-  std::ranges::sort(ids);
-  return std::ranges::unique(ids).begin() - ids.begin();
+// Of a decode step's few ids at most, so that it takes no memory from the heap and no sorting.
+int64_t distinct_of_few(std::span<const int64_t> ids) {
+  constexpr size_t kPlaces = 256;  // of which the last 64 are only reached by going on
+  constexpr size_t kFirst = 192;
+  std::array<int64_t, kPlaces> seen;
+  seen.fill(-1);
+  int64_t count = 0;
+  for (const int64_t id : ids) {
+    size_t at = static_cast<uint64_t>(id) % kFirst;
+    while (seen[at] >= 0 && seen[at] != id) ++at;
+    if (seen[at] == id) continue;
+    seen[at] = id;
+    ++count;
+  }
+  return count;
+}
+
+int64_t distinct(const std::vector<int64_t>& ids) {
+  constexpr size_t kFew = 64;
+  if (ids.size() <= kFew) return distinct_of_few(ids);
+  std::vector<int64_t> sorted = ids;
+  std::ranges::sort(sorted);
+  return std::ranges::unique(sorted).begin() - sorted.begin();
 }
 
 }  // namespace
@@ -58,7 +80,7 @@ void Prefetch::count_fetched() {
   for (Fetch* fetch : uncounted_) {
     if (fetch->by_step) hash_left_to_step(*fetch);
     count_usage(*fetch);
-    if (fetch->at_once || fetch->by_step || mode_ == FetchMode::kSync) count_distinct(*fetch);
+    if (fetch->in_compute || fetch->by_step || mode_ == FetchMode::kSync) count_distinct(*fetch);
     if (fetch->by_step) settle(*fetch);
   }
   uncounted_.clear();
@@ -122,7 +144,7 @@ std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
   for (const PlannedSequence& p : plan.sequences) {
     MissingRows found{.sequence = p.sequence, .status = {}, .fetched_ahead = true};
     for (int64_t token = p.token_begin; token < p.token_begin + p.count; ++token) {
-      const Staged& at = in_step_[static_cast<size_t>(token)].at;
+      const StagedToken& at = in_step_[static_cast<size_t>(token)].at;
       const auto failed = failed_.find(at.slot);
       if (failed == failed_.end()) continue;
       if (found.status.ok()) found.status = failed->second;

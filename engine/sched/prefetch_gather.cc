@@ -11,6 +11,10 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+int64_t ns_of(SteadyClock::time_point time) {
+  return std::chrono::nanoseconds(time.time_since_epoch()).count();
+}
+
 // What is computed from a missing row is NaN, never plausible.
 void poison(const memory::View& staging, int32_t slot) {
   constexpr int kAllOnes = 0xff;  // of f32 and of bf16: NaN
@@ -46,7 +50,7 @@ void Prefetch::enqueue_direct(memory::Stream& stream, Fetch& fetch, size_t index
 }
 
 // On the gathering thread.
-void Prefetch::gather(Fetch& fetch, size_t index, bool exposed) {
+void Prefetch::gather(Fetch& fetch, size_t index) {
   const SteadyClock::time_point begin = SteadyClock::now();
   Layer& layer = *layers_[index];
   Failure& failure = fetch.failures[index];
@@ -59,15 +63,20 @@ void Prefetch::gather(Fetch& fetch, size_t index, bool exposed) {
     poison(layer.gathered, fetch.slots[static_cast<size_t>(token)]);
   }
   if (!fetch.chosen.empty()) hand_over_samples(fetch, index);
-  const int64_t ns = std::chrono::nanoseconds(SteadyClock::now() - begin).count();
+  const int64_t begin_ns = ns_of(begin);
+  const int64_t end_ns = ns_of(SteadyClock::now());
+  const int64_t ns = end_ns - begin_ns;
   layer.gather_ns += ns;
   fetch.gather_ns += ns;
-  if (exposed) layer.waited_ns += ns;
+  // In the compute stream it holds up a step that was to begin by then.
+  if (mode_ == FetchMode::kSync) layer.waited_ns += ns;
+  if (fetch.in_compute) {
+    layer.waited_ns += std::max<int64_t>(0, end_ns - std::max(begin_ns, step_begin_ns_.load()));
+  }
 }
 
 void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
-  const bool exposed = mode_ == FetchMode::kSync;
-  memory::Stream& stream = exposed ? compute_ : *side_;
+  memory::Stream& stream = mode_ == FetchMode::kSync ? compute_ : *side_;
   const Layer& layer = *layers_[index];
   count_rows(fetch, index);
   if (!layer.direct.empty()) {
@@ -75,7 +84,7 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
     record_gathered(stream, fetch, index);
     return;
   }
-  stream.enqueue_host([this, &fetch, index, exposed] { gather(fetch, index, exposed); });
+  stream.enqueue_host([this, &fetch, index] { gather(fetch, index); });
   if (fetch.device_slots.data() != nullptr) bring_over(stream, fetch, layer);
   record_gathered(stream, fetch, index);
 }
@@ -147,35 +156,37 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
 
 // Not while the side stream works: what it still writes may be for slots that were freed and taken
 // again since.
-bool Prefetch::fits_at_once(const Fetch& fetch) const {
-  if (mode_ == FetchMode::kSync) return false;
+bool Prefetch::fits_in_compute(const Fetch& fetch) const {
+  if (mode_ == FetchMode::kSync || !fetch.for_step) return false;
   if (on_side_ != nullptr && !on_side_->finished->done()) return false;
   size_t rows = 0;
   for (const std::vector<int64_t>& ids : fetch.row_ids) rows += ids.size();
-  return static_cast<int64_t>(rows) <= kRowsAtOnce &&
+  return static_cast<int64_t>(rows) <= kRowsInCompute &&
          std::ranges::all_of(layers_, [](const auto& layer) { return layer->host_rows; });
 }
 
-void Prefetch::gather_at_once(Fetch& fetch, Waiting waiting) {
+void Prefetch::gather_in_compute(Fetch& fetch) {
   for (const size_t index : order_) {
     count_rows(fetch, index);
-    gather(fetch, index, waiting == Waiting::kStep);
+    compute_.enqueue_host([this, &fetch, index] { gather(fetch, index); });
   }
+  compute_.record(*fetch.finished);
+  in_compute_ = &fetch;
 }
 
-void Prefetch::enqueue(Fetch& fetch, Waiting waiting) {
+void Prefetch::enqueue(Fetch& fetch) {
   choose_samples(fetch);
   if (fetch.device_slots.data() != nullptr) {
     std::ranges::copy(fetch.slots, fetch.device_slots.as<int32_t>());
   }
-  fetch.at_once = fits_at_once(fetch);
+  fetch.in_compute = fits_in_compute(fetch);
   hash_ns_ += fetch.hash_ns;
   fetch.settled = false;
   uncounted_.push_back(&fetch);
-  if (fetch.at_once) {
-    gather_at_once(fetch, waiting);
-    settle(fetch);
-    return;
+  if (fetch.in_compute) return gather_in_compute(fetch);
+  // The same slots may have been freed and taken again, as above.
+  if (in_compute_ != nullptr && !in_compute_->finished->done()) {
+    side_->wait(*in_compute_->finished, nullptr);
   }
   for (const size_t index : order_) enqueue_gather(fetch, index);
   // Counting comes after all rows are on their way and never holds up a step.

@@ -5,7 +5,6 @@
 #include <functional>
 #include <limits>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -43,9 +42,6 @@ class RowStore {
   // come by gather() only. With a part in the device's memory: they come by reading it only.
   virtual std::vector<PlacedRows> in_memory() const { return {}; }
   virtual void count_rows(int64_t) {}
-
-  // These few rows are gathered soon, maybe: asks the processor for them and returns at once.
-  virtual void will_gather(std::span<const int64_t>) {}
 
   // Decodes row_ids[t * H + h] into out[slots[t]] at element h * r, for t in [0, tokens).
   //   row_ids  [tokens * H], each in [0, rows): offsets included

@@ -10,13 +10,6 @@
 namespace engram::memory {
 namespace {
 
-constexpr int64_t kLine = 64;
-
-void request_lines(const uint8_t* bytes, int64_t count) {
-  for (int64_t at = 0; at < count; at += kLine) __builtin_prefetch(bytes + at);
-  __builtin_prefetch(bytes + count - 1);
-}
-
 class HostStore : public HostRowStore {
  public:
   HostStore(TableGeometry geometry, HostRows rows)
@@ -27,15 +20,6 @@ class HostStore : public HostRowStore {
   std::string version() const override { return rows_.version; }
   std::vector<PlacedRows> in_memory() const override { return {{.place = rows_.place}}; }
   void count_rows(int64_t rows) override { rows_read_.fetch_add(rows, std::memory_order_relaxed); }
-
-  void will_gather(std::span<const int64_t> row_ids) override {
-    const RowPlace place = rows_.nearest ? rows_.nearest() : rows_.place;
-    for (const int64_t id : row_ids) {
-      request_lines(place.values + id * place.value_stride, geometry_.value_bytes());
-      if (place.scales == nullptr) continue;
-      request_lines(place.scales + id * place.scale_stride, geometry_.scale_bytes());
-    }
-  }
 
   std::string placement() const override {
     const double share = huge_page_share(rows_.place.values, rows_.bytes);

@@ -36,13 +36,11 @@ class SlowStore : public memory::RowStore {
   SlowStore(TableGeometry geometry, std::function<void()> before)
       : geometry_(std::move(geometry)), before_(std::move(before)) {}
 
-  // As if the rows were in host memory: a few of them are gathered on the spot.
+  // As if the rows were in host memory: the compute stream gathers a few of them.
   void pretend_in_memory() { in_memory_ = true; }
   std::vector<memory::PlacedRows> in_memory() const override {
     return std::vector<memory::PlacedRows>(in_memory_ ? 1 : 0);
   }
-  void will_gather(std::span<const int64_t> row_ids) override { hinted_ += std::ssize(row_ids); }
-  int64_t hinted() const { return hinted_; }
 
   const TableGeometry& geometry() const override { return geometry_; }
   std::string placement() const override { return "test"; }
@@ -78,7 +76,6 @@ class SlowStore : public memory::RowStore {
 
   TableGeometry geometry_;
   bool in_memory_ = false;
-  int64_t hinted_ = 0;
   std::atomic<bool> gathering_ = false;
   const std::set<int32_t>* failing_ = nullptr;
   std::function<void()> before_;
@@ -355,16 +352,24 @@ TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits",
   CHECK(rig.prefetch->usage(9).unique.size() <= 2 * 7 * 4);
 }
 
-TEST_CASE("prefetch: a few rows of host memory are gathered on the spot", "[prefetch]") {
-  std::thread::id gathered_by;
-  Rig rig(
-      FetchMode::kPrefetch, kSmall, [&] { gathered_by = std::this_thread::get_id(); }, true);
+TEST_CASE("prefetch: the compute stream gathers a few rows of host memory", "[prefetch]") {
+  std::atomic<std::thread::id> gathered_by;
+  std::atomic<bool> step_begins = false;
+  const auto before = [&] {
+    gathered_by = std::this_thread::get_id();
+    while (!step_begins) std::this_thread::yield();
+  };
+  Rig rig(FetchMode::kPrefetch, kSmall, before, true);
+  std::thread::id computes;
+  memory::as_cpu(*rig.compute).enqueue([&] { computes = std::this_thread::get_id(); });
+  rig.compute->synchronize();
   OneStep step(3);
   rig.prefetch->add(1, 9);
   const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
-  CHECK(gathered_by == std::this_thread::get_id());
-  CHECK(rig.store(0).hinted() == 3 * 4);
   std::vector<Ticket> tickets = rig.prefetch->tickets();
+  step_begins = true;
+  rig.compute->synchronize();
+  CHECK(gathered_by.load() == computes);
   for (size_t layer = 0; layer < 2; ++layer) {
     const StagedRows rows = tickets[layer].redeem();
     CHECK(rows.ready == nullptr);
@@ -373,37 +378,63 @@ TEST_CASE("prefetch: a few rows of host memory are gathered on the spot", "[pref
     CHECK(std::vector<float>(row, row + rows.rows.cols) == expected);
   }
   CHECK(rig.prefetch->usage(9).rows == 2 * 3 * 4);
-  CHECK(rig.prefetch->usage(9).gather_ns > 0);
   CHECK(rig.prefetch->stats().layers[0].unique_rows > 0);
+  // The gathers ended when the step was to begin already.
   CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns > 0);
+  CHECK(rig.prefetch->usage(9).gather_ns > 0);
 }
 
-TEST_CASE("prefetch: nothing is gathered on the spot behind the side stream's back", "[prefetch]") {
-  std::atomic<bool> hold = true;
-  const std::thread::id engine = std::this_thread::get_id();
-  const auto wait = [&] {
-    while (hold && std::this_thread::get_id() != engine) std::this_thread::yield();
-  };
-  Rig rig(FetchMode::kPrefetch, kSmall, wait, true);
-  const std::vector<int32_t> others(16, 5);
-  rig.prefetch->add(1, 1);
-  // Too many rows to be gathered on the spot; their slots are free again while they are on the way.
-  for (const uint64_t other : {2u, 3u}) {
-    rig.prefetch->add(other, other);
-    rig.prefetch->look_ahead(std::vector<FetchRange>{{other, others, 0, 16}});
-    rig.prefetch->forget(other);
-  }
+TEST_CASE("prefetch: what is gathered before the step begins holds up nothing", "[prefetch]") {
+  Rig rig(
+      FetchMode::kPrefetch, kSmall, [] {}, true);
   OneStep step(3);
-  const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
-  CHECK(slots[0] < 32);
-  hold = false;
-  const std::vector<std::vector<float>> seen = run_step(
-      rig, slots, [] {}, [] {});
-  for (size_t layer = 0; layer < 2; ++layer) {
-    const std::vector<float> first = rig.expected(layer, step.tokens_of()[0], 0);
-    CHECK(std::equal(first.begin(), first.end(), seen[layer].begin()));
+  // A step of zeros, which fetches nothing, leaves nothing behind for the next.
+  for (const FetchMode mode : {FetchMode::kPrefetch, FetchMode::kZero, FetchMode::kPrefetch}) {
+    REQUIRE(rig.prefetch->set_mode(mode).ok());
+    rig.prefetch->add(1, 9);
+    const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+    rig.compute->synchronize();
+    run_step(
+        rig, slots, [] {}, [] {});
+    CHECK(rig.prefetch->commit(step.plan).exposed_wait_ns == 0);
+    rig.prefetch->forget(1);
   }
-  CHECK(rig.prefetch->commit(step.plan).missing.empty());
+}
+
+TEST_CASE("prefetch: the streams do not gather behind each other's back", "[prefetch]") {
+  std::atomic<bool> hold = true;
+  const auto wait = [&] {
+    while (hold) std::this_thread::yield();
+  };
+  const std::vector<int32_t> others(16, 5);
+  const std::vector<int32_t> first = {7, 8, 9};
+  for (const bool side_first : {true, false}) {
+    CAPTURE(side_first);
+    hold = true;
+    Rig rig(FetchMode::kPrefetch, kSmall, wait, true);
+    rig.prefetch->add(1, 1);
+    // Their slots are free again while their rows are on the way.
+    for (const uint64_t other : {2u, 3u}) {
+      rig.prefetch->add(other, other);
+      if (side_first) {
+        rig.prefetch->look_ahead(std::vector<FetchRange>{{other, others, 0, 16}});
+      } else {
+        rig.prefetch->fetch_sampled(std::vector<FetchRange>{{other, first, 2, 3}});
+      }
+      rig.prefetch->forget(other);
+    }
+    // Few rows after many by the side stream; many after few by the compute stream.
+    OneStep step(side_first ? 3 : 16);
+    const std::span<const int32_t> slots = rig.prefetch->prepare(step.plan, step.tokens_of());
+    hold = false;
+    const std::vector<std::vector<float>> seen = run_step(
+        rig, slots, [] {}, [] {});
+    for (size_t layer = 0; layer < 2; ++layer) {
+      const std::vector<float> expected = rig.expected(layer, step.tokens_of()[0], 0);
+      CHECK(std::equal(expected.begin(), expected.end(), seen[layer].begin()));
+    }
+    CHECK(rig.prefetch->commit(step.plan).missing.empty());
+  }
 }
 
 TEST_CASE("prefetch: a missing wait would be noticed", "[prefetch]") {
