@@ -137,9 +137,10 @@ struct PrefetchStats {
 
 class Prefetch {
  public:
-  // Stores, token map and streams outlive the object. `compute` is what the steps run on; nothing of
-  // a step is enqueued there between fetch_sampled() and tickets(). RESOURCE_EXHAUSTED when the
-  // staging memory cannot be had. What starts with kSkip has no staging and stays with it.
+  // Stores, token map and streams outlive the object. `compute` is the stream of the steps: nothing
+  // of a step is enqueued there between fetch_sampled() and tickets().
+  // RESOURCE_EXHAUSTED when the staging memory cannot be had. What starts with kSkip has no staging
+  // and stays with it.
   static memory::Result<std::unique_ptr<Prefetch>> make(
       memory::Device& device,
       memory::Stream& compute,

@@ -7,6 +7,7 @@ namespace engram::bench::gpu {
 struct GraphCosts {
   double launches_us = 0;  // the same kernels started one by one
   double plain_us = 0;
+  double early_us = 0;   // with programmatic dependent launch; 0: not where ops start none early
   double forked_us = 0;  // with a branch of one kernel beside them that the last one waits for
   double beside_us = 0;  // with that kernel started on another stream, before the graph
 };

@@ -31,6 +31,7 @@ __device__ int64_t thread_count() {
 }
 
 __global__ void read_kernel(const uint32_t* from, int64_t chunks, uint32_t* sink) {
+  engine::cuda::wait_for_turn();
   uint32_t sum = 0;
   const int64_t threads = thread_count();
 #pragma unroll 1
@@ -51,6 +52,7 @@ __global__ void read_kernel(const uint32_t* from, int64_t chunks, uint32_t* sink
 
 template <typename T>
 __global__ void fill_kernel(T* to, int64_t count, float scale, uint32_t seed) {
+  engine::cuda::wait_for_turn();
   for (int64_t i = thread_index(); i < count; i += thread_count()) {
     uint32_t x = static_cast<uint32_t>(i) * 0x9e3779b9u + static_cast<uint32_t>(i >> 32) + seed;
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -71,6 +73,7 @@ __device__ const uint32_t* chunk_at(
 
 __global__ void gather_loads_kernel(
     const uint32_t* table, uint32_t row_chunks, const int64_t* ids, int64_t total, uint32_t* out) {
+  engine::cuda::wait_for_turn();
   const int64_t threads = thread_count();
   for (int64_t i = thread_index(); i < total; i += kDeep * threads) {
     Chunk chunk[kDeep];
@@ -90,6 +93,7 @@ __global__ void gather_loads_kernel(
 // A thread waits for its own copies only, so no barrier is needed.
 __global__ void gather_async_kernel(
     const uint32_t* table, uint32_t row_chunks, const int64_t* ids, int64_t total, uint32_t* out) {
+  engine::cuda::wait_for_turn();
   Chunk* slots = engine::cuda::dynamic_shared<Chunk>();
   const int64_t threads = thread_count();
   const int64_t first = thread_index();
@@ -111,6 +115,7 @@ __global__ void gather_async_kernel(
 }
 
 __global__ void chase_kernel(const int64_t* from, int64_t count, int64_t* sink) {
+  engine::cuda::wait_for_turn();
   int64_t at = 0;
   for (int64_t i = 0; i < count; ++i) at = from[at];
   *sink = at;
