@@ -198,6 +198,7 @@ OpRig::OpRig(const Backend& backend, int64_t max_vocab) {
       .max_context = 8192,
       .fp8_weights = true};
 #ifdef TEST_DEVICE_CUDA
+  backends();  // the program ends here where there is no GPU
   device_ = memory::make_cuda_device(0).value();
   memory::Result<std::unique_ptr<engine::Ops>> ops = engine::make_cuda_ops(*device_, limits);
 #else
