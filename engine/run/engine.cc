@@ -171,8 +171,8 @@ void choose_gathers(EngineParts& parts) {
 // What decode steps that are recorded need to gather their rows themselves.
 Status leave_rows_to_steps(EngineParts& parts, DType act) {
   const EngineOptions& o = parts.options;
-  if (!o.ngram_in_graph || o.ngram_fetch == "skip" || parts.backend.decode_rows == nullptr)
-    return {};
+  if (!o.ngram_in_graph || o.ngram_fetch == "skip") return {};
+  if (parts.backend.decode_rows == nullptr) return {};
   std::vector<const memory::TableGeometry*> layers;
   for (const auto& store : parts.tables->stores()) layers.push_back(&store->geometry());
   if (layers.empty()) return {};

@@ -2,13 +2,8 @@
 // proved by cause, never by time: layer 0 refuses to end before the gather has begun.
 #include "engine/sched/prefetch.h"
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <csignal>
-#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
@@ -21,157 +16,11 @@
 #include "engine/model/hash_families.h"
 #include "engine/sched/scheduler.h"
 #include "memory/device/device_cpu.h"
+#include "tests/support/dies.h"
+#include "tests/support/prefetch_rig.h"
 
 namespace engram::engine {
 namespace {
-
-using memory::TableGeometry;
-
-constexpr int64_t kRowWidth = 4;
-
-// Row r of a layer holds r * 8 + k: every element says which row it is of. `before` is called at
-// the begin of each gather, on the gathering thread.
-class SlowStore : public memory::RowStore {
- public:
-  SlowStore(TableGeometry geometry, std::function<void()> before)
-      : geometry_(std::move(geometry)), before_(std::move(before)) {}
-
-  // As if the rows were in host memory: the compute stream gathers a few of them.
-  void pretend_in_memory() { in_memory_ = true; }
-  std::vector<memory::PlacedRows> in_memory() const override {
-    return std::vector<memory::PlacedRows>(in_memory_ ? 1 : 0);
-  }
-
-  const TableGeometry& geometry() const override { return geometry_; }
-  std::string placement() const override { return "test"; }
-  memory::RowStoreStats stats() const override { return {}; }
-  std::string version() const override { return "test"; }
-
-  // Gathers into these slots fail; the set changes only while no gather runs.
-  void fail(const std::set<int32_t>* slots) { failing_ = slots; }
-
- private:
-  memory::Status do_gather(
-      const int64_t* row_ids,
-      const int32_t* slots,
-      int64_t tokens,
-      memory::View out,
-      std::vector<int32_t>* failed) override {
-    ENGRAM_CHECK(!gathering_.exchange(true));  // by one thread at a time
-    before_();
-    const int64_t columns = geometry_.columns();
-    memory::Status status;
-    for (int32_t t = 0; t < tokens; ++t) {
-      if (failing_ == nullptr || !failing_->contains(slots[t])) continue;
-      failed->push_back(t);
-      status = memory::unavailable("slot " + std::to_string(slots[t]) + " failed");
-    }
-    for (int64_t i = 0; i < tokens * columns; ++i) {
-      float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
-      for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
-    }
-    gathering_ = false;
-    return status;
-  }
-
-  TableGeometry geometry_;
-  bool in_memory_ = false;
-  std::atomic<bool> gathering_ = false;
-  const std::set<int32_t>* failing_ = nullptr;
-  std::function<void()> before_;
-};
-
-EngramConfig config() {
-  EngramConfig c;
-  c.layer_ids = {3, 1};  // drawn in another order than the model reaches them
-  c.vocab_size = {50, 60};
-  c.n_heads = 2;
-  c.head_dim = kRowWidth;
-  c.compressed_vocab_size = 20;
-  return c;
-}
-
-TokenMap token_map() {
-  TokenMap map;
-  for (int32_t i = 0; i < 30; ++i) map.canonical.push_back(i % 20);
-  map.pad = 2;
-  return map;
-}
-
-struct Rig {
-  Rig(FetchMode mode,
-      const PrefetchLimits& limits,
-      std::function<void()> before,
-      bool in_memory = false)
-      : device(memory::make_cpu_device(1)), compute(device->make_stream("compute")) {
-    for (TableGeometry& g : derive_geometries(config(), memory::RowCodec::kF32, map.pad)) {
-      stores.push_back(std::make_unique<SlowStore>(std::move(g), before));
-      if (in_memory) store(stores.size() - 1).pretend_in_memory();
-    }
-    auto made = Prefetch::make(*device, *compute, stores, map, DType::kF32, mode, limits);
-    REQUIRE(made.ok());
-    prefetch = std::move(made).value();
-    device->seal();
-  }
-
-  // What a layer's staging must hold for one token.
-  std::vector<float> expected(
-      size_t layer, std::span<const int32_t> tokens, int64_t position) const {
-    std::vector<int32_t> canonical;
-    for (const int32_t id : tokens) canonical.push_back(map.of(id));
-    const TableGeometry& g = stores[layer]->geometry();
-    std::vector<int64_t> rows(static_cast<size_t>(g.columns()));
-    hash_rows(g, canonical, position, position + 1, rows.data());
-    std::vector<float> values;
-    for (const int64_t row : rows) {
-      for (int64_t k = 0; k < kRowWidth; ++k) values.push_back(static_cast<float>(row * 8 + k));
-    }
-    return values;
-  }
-
-  SlowStore& store(size_t i) { return static_cast<SlowStore&>(*stores[i]); }
-
-  using DType = memory::DType;
-  TokenMap map = token_map();
-  std::unique_ptr<memory::Device> device;
-  std::unique_ptr<memory::Stream> compute;
-  std::vector<std::unique_ptr<memory::RowStore>> stores;
-  std::unique_ptr<Prefetch> prefetch;
-  int steps = 0;
-  int steps_in_order = 0;
-};
-
-// The staged row of the step's token t.
-const float* staged_row(const StagedRows& staged, std::span<const int32_t> slots, size_t t) {
-  return staged.rows.row<float>(staged.in_step_order ? static_cast<int64_t>(t) : slots[t]);
-}
-
-// One step as the model runs it: each layer waits for its ticket, then copies the rows it uses.
-std::vector<std::vector<float>> run_step(
-    Rig& rig,
-    std::span<const int32_t> slots,
-    std::function<void()> layer_0,
-    const std::function<void()>& while_running) {
-  std::vector<Ticket> tickets = rig.prefetch->tickets();
-  std::vector<std::vector<float>> seen(tickets.size());
-  memory::CpuStream& compute = memory::as_cpu(*rig.compute);
-  compute.enqueue(std::move(layer_0));
-  for (const size_t layer : {size_t{1}, size_t{0}}) {
-    const StagedRows rows = tickets[layer].redeem();
-    if (rows.ready != nullptr) compute.wait(*rows.ready, rows.waited_ns);
-    if (rows.in_step_order && layer == 0) ++rig.steps_in_order;
-    compute.enqueue([rows, slots, &to = seen[layer]] {
-      for (size_t t = 0; t < slots.size(); ++t) {
-        const float* row = staged_row(rows, slots, t);
-        to.insert(to.end(), row, row + rows.rows.cols);
-      }
-    });
-  }
-  while_running();
-  compute.synchronize();
-  ++rig.steps;
-  return seen;
-}
 
 // The engine's loop around Scheduler and Prefetch with random requests.
 void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
@@ -282,43 +131,6 @@ TEST_CASE("prefetch: random load reads the right rows and returns every slot", "
     }
   }
 }
-
-namespace {
-
-// One sequence of `size` tokens, planned whole.
-struct OneStep {
-  explicit OneStep(int64_t size) : pool(8, 4), scheduler({.max_num_seqs = 1}, pool) {
-    Sequence s;
-    s.id = 1;
-    for (int64_t i = 0; i < size; ++i) s.tokens.push_back(static_cast<int32_t>(i));
-    s.prompt_tokens = size;
-    scheduler.add(std::move(s));
-    plan = scheduler.plan();
-  }
-  std::vector<std::span<const int32_t>> tokens_of() const { return {scheduler.find(1)->tokens}; }
-
-  memory::PagePool pool;
-  Scheduler scheduler;
-  BatchPlan plan;
-};
-
-// True if f ends the process through a check.
-bool dies(void (*f)()) {
-  const pid_t child = fork();
-  if (child == 0) {
-    std::fclose(stderr);
-    std::signal(SIGABRT, SIG_DFL);
-    f();
-    _exit(0);
-  }
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
-
-constexpr PrefetchLimits kSmall{.max_num_batched_tokens = 16, .max_num_seqs = 1};
-
-}  // namespace
 
 TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits", "[prefetch]") {
   std::atomic<bool> gather_began = false;
@@ -531,106 +343,17 @@ TEST_CASE("prefetch: begun without staging, it stays without", "[prefetch]") {
   CHECK_FALSE(rig.prefetch->has_tickets());
 }
 
-namespace {
-
-void run_gathers(Rig& rig) {
-  run_step(
-      rig, {}, [] {}, [] {});
-}
-
-std::vector<MissingRows> run_and_commit(Rig& rig, const OneStep& step) {
-  rig.prefetch->prepare(step.plan, step.tokens_of());
-  run_gathers(rig);
-  return rig.prefetch->commit(step.plan).missing;
-}
-
-}  // namespace
-
-TEST_CASE("prefetch: a gather that fails is known when its step was run", "[prefetch]") {
-  for (const FetchMode mode : {FetchMode::kPrefetch, FetchMode::kSync}) {
-    Rig rig(mode, kSmall, [] {});
-    OneStep step(7);
-    rig.prefetch->add(1, 9);
-    const std::set<int32_t> slots = {3, 5};
-    rig.store(1).fail(&slots);
-    const std::vector<MissingRows> missing = run_and_commit(rig, step);
-    REQUIRE(missing.size() == 1);
-    CHECK(missing[0].sequence == 1);
-    CHECK_FALSE(missing[0].fetched_ahead);
-    CHECK(missing[0].status.code() == memory::Code::kDataLoss);
-    CHECK_THAT(
-        missing[0].status.message(),
-        Catch::Contains("layer 1 ") && Catch::Contains("table test") && Catch::Contains("failed"));
-    const PrefetchStats stats = rig.prefetch->stats();
-    CHECK(stats.layers[0].failed_tokens == 0);
-    CHECK(stats.layers[1].failed_tokens == 2);
-    // The slots are free and hold no grudge.
-    CHECK(rig.prefetch->free_slots() == rig.prefetch->slots());
-    rig.store(1).fail(nullptr);
-    CHECK(run_and_commit(rig, step).empty());
-  }
-}
-
-TEST_CASE("prefetch: what failed ahead of its step is fetched again with it", "[prefetch]") {
-  Rig rig(FetchMode::kPrefetch, kSmall, [] {});
-  OneStep step(7);
-  const std::vector<int32_t> tokens(step.tokens_of()[0].begin(), step.tokens_of()[0].end());
-  rig.prefetch->add(1, 1);
-  const std::set<int32_t> slots = {2, 3, 4};
-  rig.store(0).fail(&slots);
-  rig.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 7}});
-  rig.prefetch->synchronize_for_test();
-  rig.store(0).fail(nullptr);
-  CHECK(run_and_commit(rig, step).empty());
-  CHECK(rig.prefetch->stats().late_tokens == 3);
-
-  // Not known before the step was run: then it is worth another.
-  std::atomic<bool> go = false;
-  Rig slow(FetchMode::kPrefetch, kSmall, [&] {
-    while (!go) std::this_thread::yield();
-  });
-  slow.prefetch->add(1, 1);
-  slow.store(0).fail(&slots);
-  slow.prefetch->look_ahead(std::vector<FetchRange>{{1, tokens, 0, 7}});
-  slow.prefetch->prepare(step.plan, step.tokens_of());
-  go = true;
-  run_gathers(slow);
-  const std::vector<MissingRows> missing = slow.prefetch->commit(step.plan).missing;
-  REQUIRE(missing.size() == 1);
-  CHECK(missing[0].fetched_ahead);
-  CHECK(slow.prefetch->stats().late_tokens == 0);
-}
-
-TEST_CASE("prefetch: a failure is not inherited with the slot", "[prefetch]") {
-  std::atomic<bool> go = false;
-  Rig rig(FetchMode::kPrefetch, kSmall, [&] {
-    while (!go) std::this_thread::yield();
-  });
-  OneStep step(7);
-  const std::vector<int32_t> tokens(16, 5);
-  rig.prefetch->add(1, 1);
-  rig.prefetch->add(2, 2);
-  const std::set<int32_t> slots = {0, 1, 2, 3, 4, 5, 6};
-  rig.store(0).fail(&slots);
-  rig.prefetch->look_ahead(std::vector<FetchRange>{{2, tokens, 0, 7}});
-  rig.prefetch->forget(2);
-  go = true;
-  rig.prefetch->synchronize_for_test();
-  rig.store(0).fail(nullptr);
-  CHECK(run_and_commit(rig, step).empty());
-}
-
 TEST_CASE("ticket: moves, and is redeemed exactly once", "[prefetch]") {
   Ticket a{StagedRows{}};
   Ticket b = std::move(a);
   CHECK(b.redeem().ready == nullptr);
-  CHECK(dies([] { Ticket dropped{StagedRows{}}; }));
-  CHECK(dies([] {
+  CHECK(tests::dies([] { Ticket dropped{StagedRows{}}; }));
+  CHECK(tests::dies([] {
     Ticket twice{StagedRows{}};
     twice.redeem();
     twice.redeem();
   }));
-  CHECK_FALSE(dies([] { Ticket{StagedRows{}}.redeem(); }));
+  CHECK_FALSE(tests::dies([] { Ticket{StagedRows{}}.redeem(); }));
 }
 
 }  // namespace engram::engine
