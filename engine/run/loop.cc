@@ -64,7 +64,7 @@ EngineLoop::~EngineLoop() {
     work_.notify_one();
   }
   thread_.join();
-  // Gathers of the side stream still know the verifier, and it knows this object.
+  // Gathers still know the verifier, which knows this object, and the runner's results.
   parts_->prefetch->use_verifier(nullptr);
 }
 
@@ -232,7 +232,7 @@ void EngineLoop::step() {
   }
   const std::span<const int32_t> row_slots = parts_->prefetch->prepare(plan, tokens_of(plan));
   make_sample_rows(plan);
-  parts_->runner->start(
+  const std::span<const SampleResult> coming = parts_->runner->start(
       plan, row_slots, parts_->prefetch->windows(), parts_->prefetch->tickets(), rows_);
   // The device is busy: what can be done meanwhile is done now.
   start_requests(plan);
@@ -243,6 +243,7 @@ void EngineLoop::step() {
   }
   take_arrivals(std::move(arrivals));
   look_ahead();
+  fetch_when_sampled(coming);
   const std::span<const SampleResult> results = parts_->runner->finish();
   const StepFetch fetched = parts_->prefetch->commit(plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
@@ -426,6 +427,16 @@ void EngineLoop::count_gates(const BatchPlan& plan, const std::set<uint64_t>& un
       for (const float gate : gates) live.gate_sums[layer] += gate;
     }
   }
+}
+
+void EngineLoop::fetch_when_sampled(std::span<const SampleResult> coming) {
+  std::vector<SamplingSequence> sequences;
+  for (const Sampled& sampled : sampled_) {
+    if (!choice(sampled.sequence).output.may_continue()) continue;
+    sequences.push_back(
+        {sampled.sequence, scheduler_.find(sampled.sequence)->tokens, &coming[sampled.row].id});
+  }
+  parts_->prefetch->fetch_when_sampled(sequences);
 }
 
 void EngineLoop::fetch_sampled() {

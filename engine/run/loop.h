@@ -126,6 +126,7 @@ class EngineLoop : public Engine {
       std::span<const SampleResult> results,
       const std::set<uint64_t>& undone);
   void count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone);
+  void fetch_when_sampled(std::span<const SampleResult> coming);
   void fetch_sampled();
   void deliver(const Sampled& sampled, const SampleResult& result);
 

@@ -88,7 +88,7 @@ std::span<const int32_t> ChoiceOutput::banned() const {
 }
 
 bool ChoiceOutput::continues_after(int32_t id) const {
-  return generated_ + 1 < max_tokens_ && !is_stop_id(id);
+  return may_continue() && !is_stop_id(id);
 }
 
 std::string ChoiceOutput::push(int32_t id, std::optional<Finish>* finish) {

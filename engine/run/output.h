@@ -52,6 +52,8 @@ class ChoiceOutput {
 
   // Ids that must not be drawn next: those that would end the text before min_tokens.
   std::span<const int32_t> banned() const;
+  // Whether the choice may go on after the next id.
+  bool may_continue() const { return generated_ + 1 < max_tokens_; }
   // Whether the choice goes on after this id unless a stop string is found in its text.
   bool continues_after(int32_t id) const;
 

@@ -85,7 +85,7 @@ Batch Runner::upload(
   return batch;
 }
 
-void Runner::start(
+std::span<const SampleResult> Runner::start(
     const BatchPlan& plan,
     std::span<const int32_t> row_slots,
     std::span<const int32_t> windows,
@@ -110,9 +110,11 @@ void Runner::start(
         plan.tokens() * gates.cols * static_cast<int64_t>(sizeof(float)));
   }
   compute_.record(*done_);
+  return results_;
 }
 
 void Runner::sample(bool recorded, std::span<const SampleRow> rows) {
+  results_.swap(results_before_);
   results_.assign(rows.size(), SampleResult{});
   const int64_t count = std::ssize(rows);
   for (int64_t first = 0; first < count; first += limits_.logit_rows) {

@@ -43,18 +43,18 @@ class Runner {
   memory::Status record_decodes(
       std::vector<StagedRows> staged, StepRows* step_rows, int32_t scratch_slot, bool with_rows);
 
-  // Enqueues the step and returns. The plan and what the rows refer to stay as they are until
-  // finish().
+  // Enqueues the step and returns where its results will be: there when finish() returns, and until
+  // the start after the next. The plan and what the rows refer to stay as they are until finish().
   //   row_slots  [T] staging slots, or none
   //   windows    Prefetch::windows(); none, if decodes are not recorded
   //   rows       one per entry of plan.logit_tokens
-  void start(
+  std::span<const SampleResult> start(
       const BatchPlan& plan,
       std::span<const int32_t> row_slots,
       std::span<const int32_t> windows,
       std::vector<Ticket> tickets,
       std::span<const SampleRow> rows);
-  // Waits for the step; one result per row. Valid until the next start().
+  // Waits for the step; one result per row, as start() says.
   std::span<const SampleResult> finish();
 
   // After finish(): gates of an Engram layer, [T, G] host memory.
@@ -83,6 +83,7 @@ class Runner {
   memory::Buffer host_arrays_;
   std::vector<memory::Buffer> gates_;  // per Engram layer
   std::vector<SampleResult> results_;
+  std::vector<SampleResult> results_before_;
   std::unique_ptr<memory::Event> done_;
   size_t used_ = 0;  // of host_arrays_
 };

@@ -53,14 +53,16 @@ void Prefetch::forget(uint64_t sequence) {
 }
 
 Prefetch::Fetch& Prefetch::next_fetch() {
-  count_fetched();
   Fetch& fetch = *ring_[++serial_ % ring_.size()];
   fetch.finished->synchronize();
-  settle(fetch);
+  count_fetched();
+  settle_if([&](const Fetch& done) { return &done == &fetch; });
   fetch.serial = serial_;
   fetch.tokens = 0;
   fetch.in_compute = false;
   fetch.by_step = false;
+  fetch.when_sampled = false;
+  fetch.while_step_ns = 0;
   fetch.for_step = false;
   fetch.hash_ns = 0;
   fetch.gather_ns.store(0);
@@ -116,6 +118,13 @@ void Prefetch::stage(Fetch& fetch, const FetchRange& range, int64_t most, bool a
   }
 }
 
+// Slots for tokens that are fetched ahead: the whole of the next step finds some, whoever will be
+// in it.
+int64_t Prefetch::room_ahead() const {
+  const int64_t ahead = slots_ - free_slots() - static_cast<int64_t>(in_step_.size());
+  return slots_ - limits_.max_num_batched_tokens - ahead;
+}
+
 void Prefetch::look_ahead(std::span<const FetchRange> expected) {
   count_fetched();
   if (!fetches_ahead()) return;
@@ -130,11 +139,7 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
       free_staged(known, found->second->end, INT64_MAX);
     }
   }
-  // Room for the whole of the next step is kept free, whoever will be in it.
-  const int64_t in_step = static_cast<int64_t>(in_step_.size());
-  const int64_t ahead = slots_ - free_slots() - in_step;
-  int64_t room = slots_ - limits_.max_num_batched_tokens - limits_.max_num_seqs - ahead;
-  room = std::min(room, free_slots());
+  int64_t room = std::min(room_ahead() - limits_.max_num_seqs, free_slots());
   Fetch* fetch = nullptr;
   for (const FetchRange& range : expected) {
     if (room <= 0) break;
@@ -149,22 +154,8 @@ void Prefetch::look_ahead(std::span<const FetchRange> expected) {
   if (fetch != nullptr && fetch->tokens > 0) enqueue(*fetch);
 }
 
-void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
-  if (!fetches_ahead() || ranges.empty() || left_to_step(std::ssize(ranges))) return;
-  ENGRAM_CHECK(in_step_.empty());
-  Fetch& fetch = next_fetch();
-  fetch.for_step = true;
-  const SteadyClock::time_point begin = SteadyClock::now();
-  for (const FetchRange& range : ranges) {
-    const int64_t room = free_slots() - limits_.max_num_batched_tokens;
-    stage(fetch, range, std::max<int64_t>(room, 0), true);
-  }
-  fetch.hash_ns = ns_since(begin);
-  if (fetch.tokens > 0) enqueue(fetch);
-}
-
 int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> stores) {
-  ENGRAM_CHECK(in_step_.empty());
+  ENGRAM_CHECK(in_step_.empty() && sampling_ == nullptr);
   if (layers_.empty()) return 0;
   ENGRAM_CHECK(stores.size() == layers_.size());
   drain();
@@ -181,11 +172,9 @@ int64_t Prefetch::use_stores(std::span<const std::unique_ptr<memory::RowStore>> 
 }
 
 void Prefetch::drain() {
-  count_fetched();
-  for (const std::unique_ptr<Fetch>& fetch : ring_) {
-    fetch->finished->synchronize();
-    settle(*fetch);
-  }
+  count_all_fetched();
+  for (const std::unique_ptr<Fetch>& fetch : ring_) fetch->finished->synchronize();
+  settle_if([](const Fetch&) { return true; });
 }
 
 void Prefetch::use_verifier(RowVerifier* verifier) {
@@ -207,9 +196,7 @@ std::span<const int32_t> Prefetch::prepare(
     std::iota(step_slots_.begin(), step_slots_.end(), 0);
     return step_slots_;
   }
-  for (const std::unique_ptr<Fetch>& done : ring_) {
-    if (done->finished->done()) settle(*done);
-  }
+  settle_if([](const Fetch& fetch) { return fetch.finished->done(); });
   if (plan.decodes() && left_to_step(plan.tokens())) return leave_to_step(plan, tokens_of);
   Fetch* fetch = nullptr;
   const SteadyClock::time_point begin = SteadyClock::now();
@@ -293,9 +280,7 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();
   StepFetch step;
   step.exposed_wait_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
-  for (const std::unique_ptr<Fetch>& fetch : ring_) {
-    if (fetch->serial <= step_serial_) settle(*fetch);
-  }
+  settle_if([this](const Fetch& fetch) { return fetch.serial <= step_serial_; });
   step.missing = find_missing(plan);
   step_requests_.clear();
   for (const InStep& token : in_step_) {

@@ -6,9 +6,9 @@
 // what a step needs and nobody fetched yet is fetched when it is planned. The side stream is one
 // FIFO; within a fetch the layer that is reached first comes first. A few rows of host memory that
 // the next step needs are gathered by the compute stream instead, ahead of the step: it idles while
-// the host prepares that, and no other thread is woken, whose core the layers would miss. A slot is
-// free again when the step that read it is committed, or when its token is no longer expected to
-// run.
+// the host prepares that, and no other thread is woken, whose core the layers would miss. It even
+// hashes them, as soon as it has sampled their tokens, see fetch_when_sampled(). A slot is free
+// again when the step that read it is committed, or when its token is no longer expected to run.
 //
 // A gather may fail. The tokens it could not serve are known once their step was run: commit()
 // names their sequences, whose results mean nothing. Rows fetched ahead of their step are fetched a
@@ -29,14 +29,13 @@
 #include <optional>
 #include <set>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
 #include "engine/model/ngram.h"
 #include "engine/sched/batch_plan.h"
+#include "engine/sched/fetch_types.h"
 #include "engine/sched/gather_choice.h"
-#include "engine/sched/row_set.h"
 #include "engine/sched/row_verifier.h"
 #include "engine/sched/slot_pool.h"
 #include "engine/sched/staged_tokens.h"
@@ -49,96 +48,10 @@
 
 namespace engram::engine {
 
-// prefetch: on the side stream. sync: in the compute stream itself, so that all of it is exposed.
-// skip: not at all; there are no tickets then. zero: not at all either, but there are tickets, for
-// staging that holds zeros: the module computes, and nothing is hashed, read or waited for.
-enum class FetchMode { kPrefetch, kSync, kSkip, kZero };
-
-// "prefetch", "sync", "skip", "zero"; INVALID_ARGUMENT names them.
-memory::Result<FetchMode> fetch_mode(const std::string& name);
-
-// Rows on their way. Redeemed exactly once: a dropped live ticket is a step that did not wait.
-class [[nodiscard]] Ticket {
- public:
-  explicit Ticket(const StagedRows& rows) : rows_(rows) {}
-  Ticket(Ticket&& other) noexcept : rows_(other.rows_), live_(std::exchange(other.live_, false)) {}
-  Ticket& operator=(Ticket&&) = delete;
-  ~Ticket() { ENGRAM_CHECK(!live_); }
-
-  StagedRows redeem() {
-    ENGRAM_CHECK(live_);
-    live_ = false;
-    return rows_;
-  }
-
- private:
-  StagedRows rows_;
-  bool live_ = true;
-};
-
-struct PrefetchLimits {
-  int64_t max_num_batched_tokens = 0;
-  int64_t max_num_seqs = 0;
-};
-
-// Tokens [begin, end) of a sequence whose rows are wanted.
-struct FetchRange {
-  uint64_t sequence = 0;
-  std::span<const int32_t> tokens;  // all known tokens of the sequence, from position 0
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-// Traffic of one request.
-struct FetchUsage {
-  int64_t rows = 0;
-  int64_t bytes = 0;
-  double hash_ns = 0;
-  double gather_ns = 0;
-  double exposed_wait_ns = 0;
-  RowSet unique;  // key: layer index, row id
-};
-
-// A sequence of the step that read a missing row.
-struct MissingRows {
-  uint64_t sequence = 0;
-  memory::Status status;       // DATA_LOSS; names layer, table and reason
-  bool fetched_ahead = false;  // no fetch was made for this very step: worth another step
-};
-
-struct StepFetch {
-  int64_t exposed_wait_ns = 0;
-  std::vector<MissingRows> missing;  // in the order of the plan
-};
-
-// How the rows of one table are fetched.
-struct GatherReport {
-  int layer = 0;       // block index
-  std::string choice;  // "loads; from 23 tokens bulk"
-  std::string times;   // what was measured, see gather_times_text(); empty: nothing
-};
-
-struct PrefetchStats {
-  struct Layer {
-    int layer = 0;  // block index
-    int64_t rows = 0;
-    int64_t unique_rows = 0;  // distinct within each fetch
-    int64_t bytes = 0;
-    int64_t gather_ns = 0;
-    int64_t exposed_wait_ns = 0;
-    int64_t failed_tokens = 0;  // with a row that could not be read
-  };
-  int64_t hash_ns = 0;
-  int64_t fetches = 0;
-  int64_t late_tokens = 0;     // fetched only when their step was planned
-  int64_t self_fed_steps = 0;  // see leave_decodes_to()
-  std::vector<Layer> layers;
-};
-
 class Prefetch {
  public:
   // Stores, token map and streams outlive the object. `compute` is the stream of the steps: nothing
-  // of a step is enqueued there between fetch_sampled() and tickets().
+  // of a step is enqueued there between fetch_when_sampled() or fetch_sampled() and tickets().
   // RESOURCE_EXHAUSTED when the staging memory cannot be had. What starts with kSkip has no staging
   // and stays with it.
   static memory::Result<std::unique_ptr<Prefetch>> make(
@@ -185,7 +98,13 @@ class Prefetch {
   // Prompt tokens expected to run next, in the order of service. Slots of tokens that are expected
   // no more are freed; the rest is fetched as far as there are slots.
   void look_ahead(std::span<const FetchRange> expected);
-  // Tokens just sampled, one per sequence at most.
+  // Tokens that the step being run will sample, in its order; after look_ahead(), with the step
+  // enqueued. If they need a few rows of host memory only, the compute stream fetches them as soon
+  // as they are sampled, while the host learns of them, and fetch_sampled() finds them on their
+  // way. What they need beyond that was fetched in vain; it is not counted. The ids stay where they
+  // are until the next step is committed.
+  void fetch_when_sampled(std::span<const SamplingSequence> sequences);
+  // Tokens just sampled, one per sequence at most. Once after each step, if with none.
   void fetch_sampled(std::span<const FetchRange> ranges);
 
   // Rows come from these stores from now on: waits for what is on its way from the old ones, which
@@ -218,14 +137,15 @@ class Prefetch {
   StepFetch commit(const BatchPlan& plan);
 
   const FetchUsage& usage(uint64_t request) {
-    count_fetched();
+    count_all_fetched();
     return usage_.at(request);
   }
   void forget_usage(uint64_t request) {
-    count_fetched();
+    count_all_fetched();
     usage_.erase(request);
   }
-  PrefetchStats stats();
+  // Without what was fetched since the last look_ahead(), usage() or commit().
+  PrefetchStats stats() const;
   // Returns when all fetches are done.
   void synchronize_for_test() { side_->synchronize(); }
 
@@ -241,7 +161,7 @@ class Prefetch {
     uint64_t sequence = 0;
     std::span<const int32_t> text;  // of the sequence; valid while the fetch is being enqueued
     int64_t begin = 0;
-    int64_t tokens = 0;
+    int64_t tokens = 0;  // 0: fetched in vain
   };
   // A lookup that is verified. The gathering stream adds what it staged.
   struct Chosen {
@@ -254,9 +174,14 @@ class Prefetch {
     int64_t tokens = 0;
     bool in_compute = false;  // gathered by the compute stream: no event to wait for
     bool by_step = false;     // the step gathers: row ids come when it is counted
+    // The compute stream hashes: row ids are there when it is finished. And what it hashes, one
+    // token of each owner: kWindow ids, the last of which it adds, and where that is.
+    bool when_sampled = false;
+    std::vector<int32_t> windows;
+    std::vector<const int32_t*> sampled;
+    int64_t while_step_ns = 0;  // the step that ran when it was enqueued, as step_begin_ns_
     int64_t hash_ns = 0;
     std::atomic<int64_t> gather_ns{0};  // written by the gathering thread
-    bool settled = true;                // its times are with its requests, its failures in failed_
     bool for_step = false;              // for the next step, and Layer::ready tells when it is done
     std::vector<Owner> owners;
     std::vector<int32_t> slots;
@@ -308,6 +233,7 @@ class Prefetch {
   void clear_staging(Layer& layer);
   bool fetches() const { return has_tickets() && mode_ != FetchMode::kZero; }
   bool fetches_ahead() const { return fetches() && mode_ == FetchMode::kPrefetch; }
+  int64_t room_ahead() const;
   void free_slot(int32_t slot);
   void free_staged(Known& known, int64_t begin, int64_t end);
   void free_failed(Known& known, int64_t begin, int64_t end);
@@ -326,15 +252,21 @@ class Prefetch {
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
   void hash_left_to_step(Fetch& fetch);
   void enqueue(Fetch& fetch);
-  bool fits_in_compute(const Fetch& fetch) const;
+  bool fits_in_compute(int64_t tokens) const;
   void gather_in_compute(Fetch& fetch);
+  void stage_sampling(Fetch& fetch, const SamplingSequence& sampling);
+  void hash_sampled(Fetch& fetch);
+  void keep_sampled(std::span<const FetchRange> ranges);
+  int64_t held_up_ns(const Fetch& fetch, int64_t begin_ns, int64_t end_ns) const;
   void use_store(Layer& layer, memory::RowStore& store) const;
   void find_direct(Layer& layer) const;
   void gather(Fetch& fetch, size_t layer);
   void enqueue_gather(Fetch& fetch, size_t layer);
   void count_rows(const Fetch& fetch, size_t layer);
   void count_distinct(const Fetch& fetch);
+  static void leave_out_unwanted(Fetch& fetch);
   void count_fetched();
+  void count_all_fetched();
   bool host_can_gather(const Layer& layer) const;
   GatherWay way_of(const Layer& layer, int64_t tokens) const;
   void enqueue_rows(memory::Stream& stream, Fetch& fetch, size_t layer, GatherWay way);
@@ -344,7 +276,9 @@ class Prefetch {
   double time_gather(size_t layer, GatherWay way, int64_t tokens);
   void record_gathered(memory::Stream& stream, const Fetch& fetch, size_t layer);
   void count_usage(const Fetch& fetch);
-  void settle(Fetch& fetch);
+  void settle(const Fetch& fetch);
+  template <typename Condition>
+  void settle_if(const Condition& condition);
   void note_failures(const Fetch& fetch);
   std::vector<MissingRows> find_missing(const BatchPlan& plan) const;
 
@@ -366,8 +300,11 @@ class Prefetch {
   std::vector<std::unique_ptr<Fetch>> ring_;
   const Fetch* on_side_ = nullptr;     // the last one of the side stream
   const Fetch* in_compute_ = nullptr;  // the last one that is in_compute
+  Fetch* sampling_ = nullptr;          // when_sampled, and who wants it is not known so far
   // What they fetched is not with their requests so far: that is done while the device is busy.
   std::vector<Fetch*> uncounted_;
+  std::vector<Fetch*>
+      unsettled_;  // their times are not with their requests, nor failures in failed_
   uint64_t serial_ = 0;
   SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free
@@ -387,7 +324,17 @@ class Prefetch {
   int64_t waited_before_ns_ = 0;
   int64_t hash_ns_ = 0;
   int64_t late_tokens_ = 0;
+  int64_t early_tokens_ = 0;
   int64_t self_fed_steps_ = 0;
 };
+
+template <typename Condition>
+void Prefetch::settle_if(const Condition& condition) {
+  std::erase_if(unsettled_, [&](const Fetch* fetch) {
+    if (!condition(*fetch)) return false;
+    settle(*fetch);
+    return true;
+  });
+}
 
 }  // namespace engram::engine

@@ -69,21 +69,34 @@ void Prefetch::count_usage(const Fetch& fetch) {
       const int64_t rows = owner.tokens * g.columns();
       usage.rows += rows;
       usage.bytes += rows * row_bytes(g);
-      for (int64_t i = 0; i < rows; ++i, ++id) {
-        usage.unique.insert(row_key(l, *id));
-      }
+      usage.unique.insert({id, static_cast<size_t>(rows)}, row_key(l, 0));
+      id += rows;
     }
   }
 }
 
+// But for those whose row ids are not there so far.
 void Prefetch::count_fetched() {
-  for (Fetch* fetch : uncounted_) {
+  std::erase_if(uncounted_, [this](Fetch* fetch) {
+    if (fetch->when_sampled && !fetch->finished->done()) return false;
     if (fetch->by_step) hash_left_to_step(*fetch);
+    if (fetch->when_sampled) {
+      hash_ns_ += fetch->hash_ns;
+      leave_out_unwanted(*fetch);
+      for (size_t l = 0; l < layers_.size(); ++l) count_rows(*fetch, l);
+    }
     count_usage(*fetch);
     if (fetch->in_compute || fetch->by_step || mode_ == FetchMode::kSync) count_distinct(*fetch);
     if (fetch->by_step) settle(*fetch);
+    return true;
+  });
+}
+
+void Prefetch::count_all_fetched() {
+  for (const Fetch* fetch : uncounted_) {
+    if (fetch->when_sampled) fetch->finished->synchronize();
   }
-  uncounted_.clear();
+  count_fetched();
 }
 
 void Prefetch::note_failures(const Fetch& fetch) {
@@ -103,9 +116,7 @@ void Prefetch::note_failures(const Fetch& fetch) {
 }
 
 // REQUIRES: its gathers are done. Shares its times among the requests that are still there.
-void Prefetch::settle(Fetch& fetch) {
-  if (fetch.settled) return;
-  fetch.settled = true;
+void Prefetch::settle(const Fetch& fetch) {
   note_failures(fetch);
   for (const Owner& owner : fetch.owners) {
     const auto found = usage_.find(owner.request);
@@ -118,7 +129,7 @@ void Prefetch::settle(Fetch& fetch) {
 
 std::vector<uint64_t> Prefetch::quarantine(
     size_t table, int64_t row, const memory::Status& status) {
-  count_fetched();
+  count_all_fetched();
   quarantined_.emplace(std::pair(table, row), status);
   std::vector<uint64_t> requests;
   for (const auto& [request, usage] : usage_) {
@@ -155,12 +166,12 @@ std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
   return missing;
 }
 
-PrefetchStats Prefetch::stats() {
-  count_fetched();
+PrefetchStats Prefetch::stats() const {
   PrefetchStats stats;
   stats.hash_ns = hash_ns_;
   stats.fetches = static_cast<int64_t>(serial_);
   stats.late_tokens = late_tokens_;
+  stats.early_tokens = early_tokens_;
   stats.self_fed_steps = self_fed_steps_;
   for (const std::unique_ptr<Layer>& layer : layers_) {
     const memory::TableGeometry& g = layer->store->geometry();

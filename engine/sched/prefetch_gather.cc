@@ -70,9 +70,14 @@ void Prefetch::gather(Fetch& fetch, size_t index) {
   fetch.gather_ns += ns;
   // In the compute stream it holds up a step that was to begin by then.
   if (mode_ == FetchMode::kSync) layer.waited_ns += ns;
-  if (fetch.in_compute) {
-    layer.waited_ns += std::max<int64_t>(0, end_ns - std::max(begin_ns, step_begin_ns_.load()));
-  }
+  if (fetch.in_compute) layer.waited_ns += held_up_ns(fetch, begin_ns, end_ns);
+}
+
+// How long the next step, which was to begin by then, stood still for what the compute stream did.
+int64_t Prefetch::held_up_ns(const Fetch& fetch, int64_t begin_ns, int64_t end_ns) const {
+  const int64_t step_ns = step_begin_ns_.load();
+  if (step_ns == fetch.while_step_ns) return 0;  // that of before
+  return std::max<int64_t>(0, end_ns - std::max(begin_ns, step_ns));
 }
 
 void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
@@ -156,13 +161,15 @@ void Prefetch::hand_over_samples(Fetch& fetch, size_t index) {
 
 // Not while the side stream works: what it still writes may be for slots that were freed and taken
 // again since.
-bool Prefetch::fits_in_compute(const Fetch& fetch) const {
-  if (mode_ == FetchMode::kSync || !fetch.for_step) return false;
+bool Prefetch::fits_in_compute(int64_t tokens) const {
+  if (mode_ == FetchMode::kSync) return false;
   if (on_side_ != nullptr && !on_side_->finished->done()) return false;
-  size_t rows = 0;
-  for (const std::vector<int64_t>& ids : fetch.row_ids) rows += ids.size();
-  return static_cast<int64_t>(rows) <= kRowsInCompute &&
-         std::ranges::all_of(layers_, [](const auto& layer) { return layer->host_rows; });
+  int64_t rows = 0;
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    if (!layer->host_rows) return false;
+    rows += tokens * layer->store->geometry().columns();
+  }
+  return rows <= kRowsInCompute;
 }
 
 void Prefetch::gather_in_compute(Fetch& fetch) {
@@ -179,9 +186,9 @@ void Prefetch::enqueue(Fetch& fetch) {
   if (fetch.device_slots.data() != nullptr) {
     std::ranges::copy(fetch.slots, fetch.device_slots.as<int32_t>());
   }
-  fetch.in_compute = fits_in_compute(fetch);
+  fetch.in_compute = fetch.for_step && fits_in_compute(fetch.tokens);
   hash_ns_ += fetch.hash_ns;
-  fetch.settled = false;
+  unsettled_.push_back(&fetch);
   uncounted_.push_back(&fetch);
   if (fetch.in_compute) return gather_in_compute(fetch);
   // The same slots may have been freed and taken again, as above.

@@ -24,7 +24,6 @@ std::span<const int32_t> Prefetch::leave_to_step(
   ++self_fed_steps_;
   Fetch& fetch = next_fetch();
   fetch.by_step = true;
-  fetch.settled = false;
   fetch.tokens = plan.tokens();
   std::ranges::fill(fetch.failures, Failure{});
   windows_.assign(static_cast<size_t>(plan.tokens() * memory::kWindow), memory::kNoToken);

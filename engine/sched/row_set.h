@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace engram::engine {
@@ -13,27 +14,33 @@ class RowSet {
   bool contains(int64_t key) const {
     if (slots_.empty()) return false;
     const size_t mask = slots_.size() - 1;
-    for (size_t at = first(key);; ++at) {
+    for (size_t at = first(key, mask);; ++at) {
       const int64_t slot = slots_[at & mask];
       if (slot == key) return true;
       if (slot < 0) return false;
     }
   }
 
-  // REQUIRES: key >= 0.
-  void insert(int64_t key) {
-    if (2 * static_cast<size_t>(size_) >= slots_.size()) grow();
-    size_ += put(slots_, key) ? 1 : 0;
+  // All of keys[i] | bits. REQUIRES: keys >= 0.
+  void insert(std::span<const int64_t> keys, int64_t bits = 0) {
+    while (2 * (static_cast<size_t>(size_) + keys.size()) > slots_.size()) grow();
+    // Between two calls the caches forget the set: its lines are asked for some keys ahead.
+    constexpr size_t kAhead = 16;
+    const size_t mask = slots_.size() - 1;
+    for (size_t i = 0; i < keys.size() + kAhead; ++i) {
+      if (i < keys.size()) __builtin_prefetch(&slots_[first(keys[i] | bits, mask)], 1);
+      if (i >= kAhead) size_ += put(slots_, keys[i - kAhead] | bits) ? 1 : 0;
+    }
   }
 
  private:
-  static size_t first(int64_t key) {
-    return static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20);
+  static size_t first(int64_t key, size_t mask) {
+    return static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20) & mask;
   }
 
   static bool put(std::vector<int64_t>& slots, int64_t key) {
     const size_t mask = slots.size() - 1;
-    for (size_t at = first(key);; ++at) {
+    for (size_t at = first(key, mask);; ++at) {
       int64_t& slot = slots[at & mask];
       if (slot == key) return false;
       if (slot < 0) {

@@ -162,8 +162,10 @@ inline std::vector<std::vector<float>> run_step(
       }
     });
   }
+  const std::unique_ptr<memory::Event> ran = rig.device->make_event();
+  compute.record(*ran);
   while_running();
-  compute.synchronize();
+  ran->synchronize();
   ++rig.steps;
   return seen;
 }

@@ -2,6 +2,8 @@
 // proved by cause, never by time: layer 0 refuses to end before the gather has begun.
 #include "engine/sched/prefetch.h"
 
+#include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <functional>
@@ -31,6 +33,8 @@ void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
   const auto pause = [&pauses] {
     std::this_thread::sleep_for(std::chrono::microseconds(pauses() % 300));
   };
+  // Of two steps in turn; the compute stream writes them.
+  std::array<std::vector<int32_t>, 2> sampled_ids;
   Rig rig(mode, limits, pause, in_memory);
   memory::PagePool pool(24, 4);
   Scheduler scheduler({.max_num_seqs = 5, .max_num_batched_tokens = 16}, pool);
@@ -77,8 +81,29 @@ void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
     }
     const std::span<const int32_t> slots = rig.prefetch->prepare(plan, tokens_of);
     REQUIRE(static_cast<int64_t>(slots.size()) == plan.tokens());
+    std::vector<int32_t> ids;
+    std::vector<uint64_t> sampled;
+    for (const PlannedSequence& p : plan.sequences) {
+      if (!p.samples) continue;
+      ids.push_back(static_cast<int32_t>(random() % 32));
+      sampled.push_back(p.sequence);
+    }
+    std::vector<int32_t>& written = sampled_ids[static_cast<size_t>(rig.steps % 2)];
+    written.assign(ids.size(), -1);
+    const bool when_sampled = random() % 4 != 0;
+    const auto meanwhile = [&] {
+      memory::as_cpu(*rig.compute).enqueue([ids, &written] {
+        std::ranges::copy(ids, written.begin());
+      });
+      look_ahead();
+      std::vector<SamplingSequence> sampling;
+      for (size_t i = 0; i < sampled.size() && when_sampled; ++i) {
+        sampling.push_back({sampled[i], scheduler.find(sampled[i])->tokens, &written[i]});
+      }
+      rig.prefetch->fetch_when_sampled(sampling);
+    };
     const std::vector<std::vector<float>> seen = run_step(
-        rig, slots, [] {}, look_ahead);
+        rig, slots, [] {}, meanwhile);
     for (size_t layer = 0; layer < seen.size(); ++layer) {
       std::vector<float> expected;
       for (int64_t t = 0; t < plan.tokens(); ++t) {
@@ -88,13 +113,6 @@ void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
         expected.insert(expected.end(), row.begin(), row.end());
       }
       REQUIRE(seen[layer] == expected);
-    }
-    std::vector<int32_t> ids;
-    std::vector<uint64_t> sampled;
-    for (const PlannedSequence& p : plan.sequences) {
-      if (!p.samples) continue;
-      ids.push_back(static_cast<int32_t>(random() % 32));
-      sampled.push_back(p.sequence);
     }
     CHECK(rig.prefetch->commit(plan).missing.empty());
     scheduler.commit(plan, ids);
@@ -119,6 +137,7 @@ void random_load(FetchMode mode, bool in_memory, uint64_t seed) {
   CHECK(rig.steps_in_order < rig.steps);
   // Most tokens were on their way before their step was planned.
   if (mode == FetchMode::kPrefetch) CHECK(stats.late_tokens * 4 < stats.layers[0].rows);
+  CHECK((stats.early_tokens > 0) == (in_memory && mode == FetchMode::kPrefetch));
 }
 
 }  // namespace
