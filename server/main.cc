@@ -1,7 +1,7 @@
 // engramd: reads its options, then listens, loads and serves until a signal.
 //
-// Exit codes: 0 done or drained, 1 cannot serve, 2 wrong options, 130 or 143 ended by a second
-// SIGINT or SIGTERM.
+// Exit codes: 0 done or drained, 1 cannot serve or the engine failed, 2 wrong options, 130 or 143
+// ended by a second SIGINT or SIGTERM.
 #include <algorithm>
 #include <atomic>
 #include <csignal>

@@ -440,6 +440,9 @@ void add_fake_flags(Table& table, Options* o) {
   table.real(
       "fake-freeze-at-s", &o->fake.freeze_at_seconds, parse_seconds, 0, kMostSeconds,
       "When that begins, after the first request");
+  table.real(
+      "fake-fail-at-s", &o->fake.fail_at_seconds, parse_seconds, 0, kMostSeconds,
+      "When its device fails for good, after the first request; 0: never");
   table.text("fake-tokenizer", &o->fake.tokenizer, "Directory with tokenizer.json; none: bytes");
 }
 

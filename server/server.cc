@@ -272,9 +272,14 @@ memory::Status Server::run(const EngineFactory& factory, const std::atomic<int>&
       LogLevel::kInfo, "ready",
       {{"address", address_of(p.options.host, p.port)},
        {"try", "engram complete --server " + address_of(p.options.host, p.port) + " \"...\""}});
-  p.wait(Clock::time_point::max(), [&] { return stop_signal.load() != 0; });
+  const std::shared_ptr<engine::Engine> served = p.front.slot.engine();
+  p.wait(
+      Clock::time_point::max(), [&] { return stop_signal.load() != 0 || !served->failure().ok(); });
+  const memory::Status failure = served->failure();
+  if (!failure.ok()) log_error(failure.message());
   p.drain();
-  return {};
+  if (failure.ok()) return {};
+  return memory::unavailable("stopped because the engine failed, as the log says");
 }
 
 void Server::Parts::drain() {

@@ -25,8 +25,9 @@ class Server {
   // address that is taken.
   memory::Status start();
 
-  // Loads, then serves until `stop_requested` is true; returns after the drain. The error of the
-  // factory if the model cannot be loaded.
+  // Loads, then serves until `stop_signal` is not 0; returns after the drain. The error of the
+  // factory if the model cannot be loaded; UNAVAILABLE if the engine failed, once its requests have
+  // ended.
   memory::Status run(const EngineFactory& factory, const std::atomic<int>& stop_signal);
 
  private:

@@ -198,6 +198,7 @@ void DecodeGraphs::record(const Key& key) {
     return;
   }
   refused_ = true;
+  if (!device_.failure().ok()) return;  // the engine tells
   spdlog::warn(
       "no CUDA graph of a decode step of {} sequences, nor further ones: {}; such steps are "
       "launched kernel by kernel",

@@ -285,6 +285,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   ENGRAM_RETURN_IF_ERROR(load_model(parts));
   ENGRAM_RETURN_IF_ERROR(open_tables(parts));
   ENGRAM_RETURN_IF_ERROR(allocate(parts, act_dtype(options)));
+  ENGRAM_RETURN_IF_ERROR(parts.backend.device->failure());
   parts.backend.device->seal();
   EngineInfo& info = parts.info;
   info.model_path = options.model;

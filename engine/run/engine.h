@@ -3,7 +3,9 @@
 // submit(), abort(), stats() and drain() may be called by any thread and never block on a step.
 // A sink's methods are called by the engine's thread, one at a time per request, and must return
 // at once; on_finish() is the last call for a choice, on_done() the last for a request. One request
-// can never stop the engine: what goes wrong with it ends in its own status.
+// can never stop the engine: what goes wrong with it ends in its own status. What does is a device
+// that fails, see failure(): all requests end with that then, and nothing of the step that was
+// being run is told.
 #pragma once
 
 #include <chrono>
@@ -210,19 +212,23 @@ class Engine {
 
   // Queues the request. INVALID_ARGUMENT (names the field), ALREADY_EXISTS (id is live),
   // FAILED_PRECONDITION (needs more cache than there is), RESOURCE_EXHAUSTED (queue full),
-  // UNAVAILABLE (draining). On an error the sink is not called.
+  // UNAVAILABLE (draining, or failure()). On an error the sink is not called.
   virtual memory::Status submit(Request request) = 0;
   // Ends the request with CANCELLED (or the given code). Its pages are free within two steps.
   // Unknown ids are ignored.
   virtual void abort(const std::string& id, memory::Code code) = 0;
   virtual EngineStats stats() = 0;
+  // ok, or why no request is served any more: UNAVAILABLE, what the device reported and where. Any
+  // thread; never blocks.
+  virtual memory::Status failure() = 0;
   // What is known about each n-gram table, in the order of the model's Engram layers.
   virtual std::vector<memory::TableReport> tables() = 0;
   // Opens other versions of the model's tables and switches to them between two steps; nothing is
   // dropped, and sequences in flight go on with the new rows. Blocks until the switch is made and
   // the old tables are released; any thread but a sink's. Both tables are in memory meanwhile.
   // Errors, after which the old tables serve on: those of TableSet::open(); FAILED_PRECONDITION
-  // without Engram layers; UNAVAILABLE while another swap is going on, or when the engine stops.
+  // without Engram layers; UNAVAILABLE while another swap is going on, when the engine stops or
+  // after failure().
   virtual memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) = 0;
   // Opens the same tables once more, elsewhere; they lie idle until exchange_tables() lets them and
   // the ones in use change places, which takes no loading. Returns the place they lie in, counted
@@ -232,7 +238,8 @@ class Engine {
   virtual memory::Result<TableSwap> exchange_tables(size_t place) = 0;
   // Changes EngineOptions::ngram_fetch; blocks until the change is made. INVALID_ARGUMENT names
   // what there is; FAILED_PRECONDITION while a request is live, without Engram layers, or when the
-  // engine was started with skip, without memory for rows; UNAVAILABLE when the engine stops.
+  // engine was started with skip, without memory for rows; UNAVAILABLE when the engine stops or
+  // after failure().
   virtual memory::Status set_ngram_fetch(const std::string& mode) = 0;
   // No new requests; returns when the last one ended or the time is over (false: some are left).
   virtual bool drain(std::chrono::milliseconds limit) = 0;
@@ -321,6 +328,7 @@ struct FakeEngineOptions {
   // From so long after the first request on the engine stands still for so long.
   double freeze_at_seconds = 0;
   double freeze_seconds = 0;
+  double fail_at_seconds = 0;  // the same for its end by failure(); 0: never
   std::function<void(const StartProgress&)> on_progress;  // as in EngineOptions
 };
 memory::Result<std::unique_ptr<Engine>> make_fake_engine(const FakeEngineOptions& options);

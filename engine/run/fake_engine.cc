@@ -101,6 +101,7 @@ class FakeEngine : public Engine {
         info_.config.vocab_size, info_.max_model_len, info_.kv_pages, kPageTokens};
     ENGRAM_RETURN_IF_ERROR(validate_request(request, limits));
     const std::lock_guard lock(mu_);
+    ENGRAM_RETURN_IF_ERROR(failure_);
     if (draining_ || stopping_) return memory::unavailable("the engine is draining");
     if (live_.contains(request.id)) {
       return {Code::kAlreadyExists, "request_id " + request.id + " is running"};
@@ -144,6 +145,11 @@ class FakeEngine : public Engine {
     stats_.recent_step_seconds.clear();
     stats_.recent_exposed_wait_seconds.clear();
     return copy;
+  }
+
+  Status failure() override {
+    const std::lock_guard lock(mu_);
+    return failure_;
   }
 
   bool drain(std::chrono::milliseconds limit) override {
@@ -190,8 +196,13 @@ class FakeEngine : public Engine {
         beat();
         take_aborts();
         admit();
+        fail_in_time();
       }
       finish_aborted();
+      if (!failure().ok()) {
+        end_all(FinishReason::kError, failure());
+        continue;
+      }
       if (options_.step_ms > 0) {
         next = std::max(next + ticks(options_.step_ms * 1e-3), Clock::now());
         std::this_thread::sleep_until(next);
@@ -202,9 +213,21 @@ class FakeEngine : public Engine {
     }
     for (std::unique_ptr<Job>& job : waiting_) running_.push_back(std::move(job));
     waiting_.clear();
-    while (!running_.empty()) {
-      end_early(0, FinishReason::kCancelled, memory::unavailable("the server is shutting down"));
-    }
+    end_all(FinishReason::kCancelled, memory::unavailable("the server is shutting down"));
+  }
+
+  void end_all(FinishReason reason, const Status& status) {
+    while (!running_.empty()) end_early(0, reason, status);
+  }
+
+  // All requests run then, so that they end with the others.
+  void fail_in_time() {
+    if (options_.fail_at_seconds <= 0 || !first_request_) return;
+    if (Clock::now() < *first_request_ + ticks(options_.fail_at_seconds)) return;
+    failure_ = memory::unavailable("the simulated device failed (--fake-fail-at-s)");
+    for (std::unique_ptr<Job>& job : waiting_) running_.push_back(std::move(job));
+    waiting_.clear();
+    stats_.waiting = 0;
   }
 
   // Returns at once, but for the time of the freeze.
@@ -429,6 +452,7 @@ class FakeEngine : public Engine {
   int64_t unfinished_ = 0;  // sinks that wait for on_done()
   bool draining_ = false;
   bool stopping_ = false;
+  Status failure_;
 
   std::thread thread_;
 };

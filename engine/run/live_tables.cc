@@ -27,6 +27,7 @@ Status EngineLoop::begin_swap() {
     return memory::failed_precondition("the model has no Engram layers, hence no tables to swap");
   }
   const std::lock_guard<std::mutex> lock(mu_);
+  ENGRAM_RETURN_IF_ERROR(failure_);
   if (stopping_) return memory::unavailable("the engine is stopping");
   if (std::exchange(swapping_, true)) {
     return memory::unavailable("another swap of the tables is going on");
@@ -120,6 +121,7 @@ Status EngineLoop::set_ngram_fetch(const std::string& mode) {
   PendingMode pending{.mode = wanted.value()};
   std::unique_lock<std::mutex> lock(mu_);
   swapped_.wait(lock, [this] { return mode_ == nullptr; });
+  ENGRAM_RETURN_IF_ERROR(failure_);
   if (stopping_) return memory::unavailable("the engine is stopping");
   mode_ = &pending;
   work_.notify_one();

@@ -72,6 +72,7 @@ Status EngineLoop::submit(Request request) {
   ENGRAM_RETURN_IF_ERROR(validate_request(request, request_limits_));
   const Clock::time_point now = Clock::now();
   const std::lock_guard<std::mutex> lock(mu_);
+  ENGRAM_RETURN_IF_ERROR(failure_);
   if (draining_ || stopping_) return memory::unavailable("the server is shutting down");
   if (live_ids_.contains(request.id)) {
     return {Code::kAlreadyExists, "request_id " + request.id + " is in use"};
@@ -104,6 +105,11 @@ EngineStats EngineLoop::stats() {
   return stats;
 }
 
+Status EngineLoop::failure() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  return failure_;
+}
+
 std::vector<memory::TableReport> EngineLoop::tables() {
   std::shared_ptr<memory::TableSet> tables;
   {
@@ -128,6 +134,7 @@ void EngineLoop::loop() {
   use_tables(parts_->tables->version());
   std::vector<std::pair<std::string, Code>> aborts;
   while (wait_for_work(&aborts)) {
+    end_if_failed();
     take_bad_rows();
     take_swap();
     take_mode();
@@ -222,6 +229,17 @@ void EngineLoop::expire() {
   }
 }
 
+// A device that failed serves nobody any more.
+void EngineLoop::end_if_failed() {
+  const Status failure = parts_->backend.device->failure();
+  if (failure.ok()) return;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    failure_ = failure;
+  }
+  while (!live_.empty()) end_request(*live_.begin()->second, failure, FinishReason::kError);
+}
+
 void EngineLoop::step() {
   const Clock::time_point begin = Clock::now();
   const BatchPlan plan = scheduler_.plan();
@@ -246,10 +264,18 @@ void EngineLoop::step() {
   fetch_when_sampled(coming);
   const std::span<const SampleResult> results = parts_->runner->finish();
   const StepFetch fetched = parts_->prefetch->commit(plan);
+  if (!parts_->backend.device->failure().ok()) return undo(plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
   count_step(plan, seconds_between(begin, Clock::now()));
   new_wait_seconds_.push_back(static_cast<double>(fetched.exposed_wait_ns) * 1e-9);
   commit(plan, results, fetched.missing);
+}
+
+// For no sequence the step happened.
+void EngineLoop::undo(const BatchPlan& plan) {
+  std::set<uint64_t> undone;
+  for (const PlannedSequence& p : plan.sequences) undone.insert(p.sequence);
+  scheduler_.commit(plan, {}, undone);
 }
 
 void EngineLoop::count_step(const BatchPlan& plan, double seconds) {

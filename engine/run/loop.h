@@ -60,6 +60,7 @@ class EngineLoop : public Engine {
   memory::Status submit(Request request) override;
   void abort(const std::string& id, memory::Code code) override;
   EngineStats stats() override;
+  memory::Status failure() override;
   std::vector<memory::TableReport> tables() override;
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) override;
   memory::Result<size_t> open_idle_tables(const memory::TableSetOptions& options) override;
@@ -110,6 +111,8 @@ class EngineLoop : public Engine {
   void take_bad_rows();
 
   void step();
+  void undo(const BatchPlan& plan);
+  void end_if_failed();
   void count_step(const BatchPlan& plan, double seconds);
   std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
   void make_sample_rows(const BatchPlan& plan);
@@ -159,6 +162,7 @@ class EngineLoop : public Engine {
   int64_t open_requests_ = 0;  // submitted, and on_done() was not called so far
   bool draining_ = false;
   bool stopping_ = false;
+  memory::Status failure_;
   EngineStats published_;
 
   // Whoever set swapping_.

@@ -68,6 +68,8 @@ Prefetch::Fetch& Prefetch::next_fetch() {
   fetch.gather_ns.store(0);
   fetch.slots.clear();
   for (std::vector<int64_t>& ids : fetch.row_ids) ids.clear();
+  // A device that fails may never come to what tells it anew.
+  std::ranges::fill(fetch.failures, Failure{});
   fetch.owners.clear();
   fetch.chosen.clear();
   fetch.verified.reset();

@@ -29,7 +29,6 @@ void poison(const memory::View& staging, int32_t slot) {
 void Prefetch::enqueue_direct(memory::Stream& stream, Fetch& fetch, size_t index) {
   Layer& layer = *layers_[index];
   const GatherWay way = way_of(layer, fetch.tokens);
-  fetch.failures[index] = {};
   layer.store->count_rows(std::ssize(fetch.row_ids[index]));
   enqueue_rows(stream, fetch, index, way);
   for (Chosen& chosen : fetch.chosen) {

@@ -25,7 +25,6 @@ std::span<const int32_t> Prefetch::leave_to_step(
   Fetch& fetch = next_fetch();
   fetch.by_step = true;
   fetch.tokens = plan.tokens();
-  std::ranges::fill(fetch.failures, Failure{});
   windows_.assign(static_cast<size_t>(plan.tokens() * memory::kWindow), memory::kNoToken);
   auto window_end = windows_.begin();
   for (size_t i = 0; i < plan.sequences.size(); ++i) {

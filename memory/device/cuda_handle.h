@@ -1,23 +1,17 @@
-// Owners of CUDA handles, and the one check of CUDA errors. Included by .cu files only; other code
-// holds memory::Stream and memory::Event.
+// Owners of CUDA handles. Included by .cu files only; other code holds memory::Stream and
+// memory::Event.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <source_location>
 #include <utility>
 
-#include "memory/base/status.h"
+#include "memory/device/cuda_failure.h"
 #include "memory/device/device.h"
 
 namespace engram::memory {
 
-// A CUDA error is sticky and cannot be repaired in-process, so it ends the process.
-inline void cuda_ok(cudaError_t error, std::source_location at = std::source_location::current()) {
-  if (error != cudaSuccess) die(cudaGetErrorString(error), at);
-}
-
-// Move-only owner of one handle.
+// Move-only owner of one handle, or of none: those of a GPU that failed.
 template <typename Handle, cudaError_t (*Destroy)(Handle)>
 class Owned {
  public:

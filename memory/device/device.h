@@ -101,6 +101,10 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string name() const = 0;  // "cpu (2 threads, AVX3)"
+  // ok, or why this device does nothing any more: UNAVAILABLE with what it reported and where. What
+  // is enqueued then is dropped, as is what was enqueued and not done; nobody waits for it, events
+  // count as done, and buffers hold anything. Any thread.
+  virtual Status failure() const { return {}; }
 
   // RESOURCE_EXHAUSTED names `what`, the bytes asked for and the bytes there are. REQUIRES: not
   // sealed. Large buffers ask for transparent huge pages.

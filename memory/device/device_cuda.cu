@@ -22,8 +22,11 @@ bool captures(cudaStream_t stream) {
 class GpuEvent : public Event {
  public:
   GpuEvent() : handle_(create()) {}
-  void synchronize() override { cuda_ok(cudaEventSynchronize(handle_.get())); }
+  void synchronize() override {
+    if (!cuda_failed()) cuda_ok(cudaEventSynchronize(handle_.get()));
+  }
   bool done() const override {
+    if (cuda_failed()) return true;
     const cudaError_t state = cudaEventQuery(handle_.get());
     if (state == cudaErrorNotReady) return false;
     cuda_ok(state);
@@ -44,33 +47,38 @@ class GpuEvent : public Event {
   bool captured_ = false;
 };
 
-void CUDART_CB run_host_work(void* data) {
+void CUDART_CB run_owned_work(void* data) {
   const std::unique_ptr<std::function<void()>> work(static_cast<std::function<void()>*>(data));
-  (*work)();
+  run_host_work(*work);
 }
 
 class GpuStream : public Stream {
  public:
   explicit GpuStream(StreamPriority priority) : handle_(create(priority)) {}
   void record(Event& event) override {
+    if (cuda_failed()) return;
     GpuEvent& gpu_event = static_cast<GpuEvent&>(event);
     cuda_ok(cudaEventRecord(gpu_event.native(), handle_.get()));
     gpu_event.set_captured(captures(handle_.get()));
   }
   // The host cannot see how long the GPU stood still: *waited_ns is left as it is.
   void wait(const Event& event, std::atomic<int64_t>*) override {
+    if (cuda_failed()) return;
     const GpuEvent& gpu_event = static_cast<const GpuEvent&>(event);
     const bool outside = captures(handle_.get()) && !gpu_event.captured();
     cuda_ok(cudaStreamWaitEvent(
         handle_.get(), gpu_event.native(), outside ? cudaEventWaitExternal : cudaEventWaitDefault));
   }
   void enqueue_host(std::function<void()> work) override {
+    if (cuda_failed()) return;
     ENGRAM_CHECK(!captures(handle_.get()));  // the work is called once and then gone
     auto owned = std::make_unique<std::function<void()>>(std::move(work));
-    cuda_ok(cudaLaunchHostFunc(handle_.get(), run_host_work, owned.get()));
-    owned.release();
+    const bool taken = cuda_ok(cudaLaunchHostFunc(handle_.get(), run_owned_work, owned.get()));
+    if (taken) owned.release();
   }
-  void synchronize() override { cuda_ok(cudaStreamSynchronize(handle_.get())); }
+  void synchronize() override {
+    if (!cuda_failed()) cuda_ok(cudaStreamSynchronize(handle_.get()));
+  }
   cudaStream_t native() const { return handle_.get(); }
 
  private:
@@ -90,6 +98,8 @@ class GpuRecording : public Recording {
  public:
   GpuRecording(CudaGraphExec exec, int64_t pieces) : exec_(std::move(exec)), pieces_(pieces) {}
   void replay(Stream& stream) override {
+    if (cuda_failed()) return;
+    note_graph_launch();
     cuda_ok(cudaGraphLaunch(exec_.get(), static_cast<GpuStream&>(stream).native()));
   }
   int64_t pieces() const override { return pieces_; }
@@ -99,7 +109,7 @@ class GpuRecording : public Recording {
   int64_t pieces_ = 0;
 };
 
-// Not sticky, unlike what cuda_ok() ends the process for: a graph too many is only slower.
+// A GPU that failed says so to the next call; a graph too many is only slower.
 Status recording_refused(const char* call, cudaError_t error) {
   cudaGetLastError();
   const std::string said =
@@ -135,9 +145,9 @@ void launch_copy_rows(cudaStream_t stream, View to, View from, const int32_t* ro
   config.blockDim = dim3(kCopyThreads);
   config.stream = stream;
   const int64_t width = to.cols * dtype_bytes(to.dtype) / static_cast<int64_t>(sizeof(T));
-  cuda_ok(cudaLaunchKernelEx(
-      &config, copy_rows_kernel<T>, to.as<T>(), static_cast<const T*>(from.as<T>()), width, rows,
-      count));
+  enqueue_kernel(
+      config, copy_rows_kernel<T>, to.as<T>(), static_cast<const T*>(from.as<T>()), width, rows,
+      count);
 }
 
 class GpuDevice : public Device {
@@ -156,7 +166,7 @@ class GpuDevice : public Device {
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<GpuEvent>(); }
   void copy(Stream& stream, void* to, const void* from, int64_t bytes) override {
-    if (bytes == 0) return;
+    if (bytes == 0 || cuda_failed()) return;
     cuda_ok(cudaMemcpyAsync(
         to, from, static_cast<size_t>(bytes), cudaMemcpyDefault,
         static_cast<GpuStream&>(stream).native()));
@@ -181,6 +191,7 @@ class GpuDevice : public Device {
       int64_t from_stride,
       int64_t bytes,
       int64_t count) override {
+    if (cuda_failed()) return;
     cuda_ok(cudaMemcpy2DAsync(
         to, static_cast<size_t>(to_stride), from, static_cast<size_t>(from_stride),
         static_cast<size_t>(bytes), static_cast<size_t>(count), cudaMemcpyDefault,
@@ -190,6 +201,7 @@ class GpuDevice : public Device {
   bool records() const override { return true; }
   Result<std::unique_ptr<Recording>> record(
       Stream& stream, const std::function<void()>& work) override {
+    if (cuda_failed()) return failure();
     const cudaStream_t native = static_cast<GpuStream&>(stream).native();
     // Other threads, that load tables say, may allocate meanwhile.
     const cudaError_t begun = cudaStreamBeginCapture(native, cudaStreamCaptureModeThreadLocal);
@@ -200,13 +212,15 @@ class GpuDevice : public Device {
     if (ended != cudaSuccess) return recording_refused("cudaStreamEndCapture", ended);
     const CudaGraph graph(captured);
     size_t nodes = 0;
-    cuda_ok(cudaGraphGetNodes(graph.get(), nullptr, &nodes));
+    if (!cuda_ok(cudaGraphGetNodes(graph.get(), nullptr, &nodes))) return failure();
     cudaGraphExec_t exec = nullptr;
     const cudaError_t made = cudaGraphInstantiate(&exec, graph.get(), 0);
     if (made != cudaSuccess) return recording_refused("cudaGraphInstantiate", made);
     return std::unique_ptr<Recording>(
         std::make_unique<GpuRecording>(CudaGraphExec(exec), static_cast<int64_t>(nodes)));
   }
+
+  Status failure() const override { return cuda_failure(); }
 
   bool host_reads_buffers() const override { return false; }
   bool reads_host(const void* data) const override {
@@ -261,7 +275,7 @@ class GpuDevice : public Device {
   Result<Buffer> do_allocate(const std::string& what, int64_t bytes) override {
     size_t free_bytes = 0;
     size_t total_bytes = 0;
-    cuda_ok(cudaMemGetInfo(&free_bytes, &total_bytes));
+    if (!cuda_ok(cudaMemGetInfo(&free_bytes, &total_bytes))) return failure();
     void* data = nullptr;
     // At least one byte: the pointer of an empty buffer is still a pointer of this device.
     const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes > 0 ? bytes : 1));
@@ -271,11 +285,13 @@ class GpuDevice : public Device {
           what + ": " + std::to_string(bytes) + " bytes wanted, " + std::to_string(free_bytes) +
           " of " + std::to_string(total_bytes) + " free on " + name());
     }
-    cuda_ok(error);
-    cuda_ok(cudaMemset(data, 0, static_cast<size_t>(bytes)));
+    if (!cuda_ok(error)) return failure();
+    Buffer buffer(data, bytes, release);
     // Of memory on the device it only begins, and no stream here waits for the default one.
-    cuda_ok(cudaStreamSynchronize(nullptr));
-    return Buffer(data, bytes, release);
+    const bool zeroed = cuda_ok(cudaMemset(data, 0, static_cast<size_t>(bytes))) &&
+                        cuda_ok(cudaStreamSynchronize(nullptr));
+    if (!zeroed) return failure();
+    return Result<Buffer>(std::move(buffer));
   }
 
   Result<Buffer> do_allocate_pinned(const std::string& what, int64_t bytes) override {
@@ -288,7 +304,7 @@ class GpuDevice : public Device {
           what + ": " + std::to_string(bytes) + " bytes of pinned host memory refused by " +
           name());
     }
-    cuda_ok(error);
+    if (!cuda_ok(error)) return failure();
     std::memset(data, 0, size);
     return Buffer(data, bytes, release_pinned);
   }
@@ -335,17 +351,19 @@ Status check_gpu(int index) {
   if (index < 0 || index >= count) {
     return failed_precondition(gpu + " does not exist: there are " + std::to_string(count));
   }
+  const auto unusable = [](const std::string& which, cudaError_t error) {
+    return failed_precondition(
+        which + " cannot be used: " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) +
+        "); another process may hold it (nvidia-smi shows which, and the compute mode)");
+  };
   cudaDeviceProp properties{};
-  cuda_ok(cudaGetDeviceProperties(&properties, index));
+  const cudaError_t described = cudaGetDeviceProperties(&properties, index);
+  if (described != cudaSuccess) return unusable(gpu, described);
   const std::string named = gpu + " (" + properties.name + ", sm_" +
                             std::to_string(properties.major) + std::to_string(properties.minor) +
                             ")";
   const cudaError_t taken = cudaSetDevice(index);
-  if (taken != cudaSuccess) {
-    return failed_precondition(
-        named + " cannot be used: " + cudaGetErrorString(taken) + " (" + cudaGetErrorName(taken) +
-        "); another process may hold it (nvidia-smi shows which, and the compute mode)");
-  }
+  if (taken != cudaSuccess) return unusable(named, taken);
   cudaFuncAttributes attributes{};
   const cudaError_t found = cudaFuncGetAttributes(&attributes, copy_rows_kernel<uint4>);
   if (found == cudaErrorNoKernelImageForDevice) {
@@ -354,7 +372,7 @@ Status check_gpu(int index) {
         ": this build has no code for it; kernels need sm_80 or newer, and a build with it "
         "in CMAKE_CUDA_ARCHITECTURES");
   }
-  cuda_ok(found);
+  if (found != cudaSuccess) return unusable(named, found);
   return {};
 }
 
@@ -365,8 +383,11 @@ cudaStream_t native_stream(Stream& stream) {
 }
 
 Result<std::unique_ptr<Device>> make_cuda_device(int index) {
+  forget_cuda_failure();
   ENGRAM_RETURN_IF_ERROR(check_gpu(index));
-  return std::unique_ptr<Device>(std::make_unique<GpuDevice>(index));
+  std::unique_ptr<Device> device = std::make_unique<GpuDevice>(index);
+  ENGRAM_RETURN_IF_ERROR(device->failure());
+  return Result<std::unique_ptr<Device>>(std::move(device));
 }
 
 }  // namespace engram::memory

@@ -51,7 +51,7 @@ void launch(Stream& stream, const GatherArgs& args, int64_t most_blocks) {
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(32 * warps));
   config.stream = native_stream(stream);
-  cuda_ok(cudaLaunchKernelEx(&config, load_rows_kernel<kCodec, T, kWide>, args));
+  enqueue_kernel(config, load_rows_kernel<kCodec, T, kWide>, args);
 }
 
 template <RowCodec kCodec>

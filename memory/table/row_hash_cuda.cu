@@ -52,7 +52,7 @@ void enqueue_push_tokens(
     int32_t* windows) {
   if (count == 0) return;
   const cudaLaunchConfig_t config = config_for(stream, count);
-  cuda_ok(cudaLaunchKernelEx(&config, push_tokens_kernel, map, tokens, count, windows));
+  enqueue_kernel(config, push_tokens_kernel, map, tokens, count, windows);
 }
 
 void enqueue_hash_rows(
@@ -64,8 +64,7 @@ void enqueue_hash_rows(
     int64_t* ids) {
   if (tokens * columns == 0) return;
   const cudaLaunchConfig_t config = config_for(stream, tokens * columns);
-  cuda_ok(
-      cudaLaunchKernelEx(&config, hash_rows_kernel, hash, columns, windows, tokens * columns, ids));
+  enqueue_kernel(config, hash_rows_kernel, hash, columns, windows, tokens * columns, ids);
 }
 
 }  // namespace engram::memory

@@ -251,7 +251,7 @@ void launch_ring(Stream& stream, const GatherArgs& args, const RingLaunch& ring)
   config.blockDim = dim3(32 * ring.warps);
   config.dynamicSmemBytes = bytes;
   config.stream = native_stream(stream);
-  cuda_ok(cudaLaunchKernelEx(&config, kernel, args, ring.shape));
+  enqueue_kernel(config, kernel, args, ring.shape);
 }
 
 template <RowCodec kCodec>

@@ -128,6 +128,21 @@ class Drain(unittest.TestCase):
                 stream.join(10)
 
 
+class Failure(unittest.TestCase):
+    def test_a_device_that_fails_ends_its_requests_and_the_server(self):
+        with harness.Server("--fake-step-ms=10", "--fake-fail-at-s=1") as server:
+            streams = [Stream(server, make_request("long", 30000)) for _ in range(4)]
+            for stream in streams:
+                stream.join(30)
+                self.assertEqual(stream.error.code(), grpc.StatusCode.UNAVAILABLE)
+                self.assertIn("device failed", stream.error.details())
+            self.assertEqual(server.process.wait(30), 1)
+            server.reader.join(10)
+            errors = [line for line in server.lines if line.get("level") == "error"]
+            self.assertEqual(len(errors), 1, server.lines)
+            self.assertIn("device failed", errors[0]["message"])
+
+
 class Ports(unittest.TestCase):
     def one_line(self, result, *words):
         self.assertNotEqual(result.returncode, 0)

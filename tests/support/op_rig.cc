@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "memory/device/device_cuda.h"
+#include "tests/support/or_die.h"
 
 namespace engram::testing {
 
@@ -330,6 +331,7 @@ std::vector<uint8_t> OpRig::bytes(View view) {
         view.as<char>() + r * view.stride * element, view.cols * element);
   }
   stream_->synchronize();
+  tests::ok_or_die(device_->failure());
   return host;
 }
 

@@ -56,15 +56,20 @@ memory::Result<std::unique_ptr<Gemm>> Gemm::make(memory::Device& device, const O
       new Gemm(Handle(handle), std::move(workspace).value(), std::move(bias).value()));
 }
 
-void Gemm::check(cublasStatus_t status, const char* call, const Shape& shape) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
+bool Gemm::check(cublasStatus_t status, const char* call, const Shape& shape) {
+  if (status == CUBLAS_STATUS_SUCCESS) return true;
   const std::string message =
       std::string(call) + " for x [" + std::to_string(shape.tokens) + ", " +
       std::to_string(shape.cols) + "] and w [" + std::to_string(shape.rows) + ", " +
       std::to_string(shape.cols) + "] in " + memory::dtype_name(shape.operands) + ", y in " +
       memory::dtype_name(shape.result) + ", strides " + std::to_string(shape.x_stride) + " and " +
       std::to_string(shape.y_stride) + ": " + cublasLtGetStatusString(status);
-  memory::die(message.c_str(), std::source_location::current());
+  const bool failed =
+      status == CUBLAS_STATUS_NOT_INITIALIZED || status == CUBLAS_STATUS_ALLOC_FAILED ||
+      status == CUBLAS_STATUS_EXECUTION_FAILED || status == CUBLAS_STATUS_INTERNAL_ERROR;
+  if (!failed) memory::die(message.c_str(), std::source_location::current());
+  memory::fail_cuda(message, std::source_location::current());
+  return false;
 }
 
 Gemm::Shape Gemm::shape_of(const Linear& l) {
@@ -148,7 +153,7 @@ Gemm::Plan Gemm::make_plan(const Shape& shape) const {
       handle_.get(), plan.operation.get(), plan.w.get(), plan.x.get(), plan.y.get(), plan.y.get(),
       preference.get(), 1, &best, &count);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED) return plan;
-  check(status, "cublasLtMatmulAlgoGetHeuristic", shape);
+  if (!check(status, "cublasLtMatmulAlgoGetHeuristic", shape)) return plan;
   plan.found = count == 1 && best.state == CUBLAS_STATUS_SUCCESS;
   plan.algorithm = best.algo;
   return plan;
@@ -176,6 +181,7 @@ void Gemm::round_bias(Stream& stream, const Linear& l) {
 
 bool Gemm::multiply(Stream& stream, const Linear& l) {
   if (l.w.dtype != l.x.dtype) return false;
+  if (memory::cuda_failed()) return true;
   const Shape shape = shape_of(l);
   const Plan& plan = plan_of(shape);
   if (!plan.found) return false;

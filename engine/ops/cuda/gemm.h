@@ -73,7 +73,8 @@ class Gemm {
 
   Gemm(Handle handle, memory::Buffer workspace, memory::Buffer bias);
   static Shape shape_of(const Linear& l);
-  static void check(cublasStatus_t status, const char* call, const Shape& shape);
+  // False: the device has failed. What is wrong with the call is a bug and ends the process.
+  static bool check(cublasStatus_t status, const char* call, const Shape& shape);
   static Layout make_layout(
       const Shape& shape, DType dtype, int64_t rows, int64_t cols, int64_t ld);
   Operation make_operation(const Shape& shape) const;

@@ -3,11 +3,9 @@
 
 #include <cstdint>
 #include <source_location>
-#include <string>
 #include <utility>
 
 #include "engine/ops/cuda/in_turn.cuh"
-#include "memory/base/status.h"
 #include "memory/device/cuda_handle.h"
 
 namespace engram::engine::cuda {
@@ -26,7 +24,7 @@ inline unsigned grid_rows(int64_t rows) {
   return static_cast<unsigned>(rows < kMaxGridRows ? rows : kMaxGridRows);
 }
 
-// Ends a kernel that found a bug of its caller; the next check of an error ends the process.
+// Ends a kernel that found a bug of its caller; the device has failed then.
 __device__ inline void stop_kernel() {
   __trap();
 }
@@ -38,8 +36,8 @@ inline bool& started_early() {
   return early;
 }
 
-// Enqueues kernel(arguments...), each converted to the kernel's parameter. A kernel that cannot be
-// started is a bug and ends the process, with the place of the call and the shape.
+// Enqueues kernel(arguments...), each converted to the kernel's parameter. A grid that
+// cannot be is a bug and ends the process, with the kernel, the place of the call and the shape.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), const LaunchConfig& c, Arguments&&... arguments) {
   cudaLaunchConfig_t config{};
@@ -52,15 +50,7 @@ void launch(void (*kernel)(Parameters...), const LaunchConfig& c, Arguments&&...
   early.val.programmaticStreamSerializationAllowed = 1;
   config.attrs = &early;
   config.numAttrs = started_early() ? 1 : 0;
-  const cudaError_t error = cudaLaunchKernelEx(
-      &config, kernel, static_cast<Parameters>(std::forward<Arguments>(arguments))...);
-  if (error == cudaSuccess) return;
-  const std::string message = std::string("a kernel of ") + std::to_string(c.blocks.x) + "x" +
-                              std::to_string(c.blocks.y) + "x" + std::to_string(c.blocks.z) +
-                              " blocks of " + std::to_string(c.threads) + " threads with " +
-                              std::to_string(c.shared_bytes) +
-                              " bytes of shared memory did not start: " + cudaGetErrorString(error);
-  memory::die(message.c_str(), c.at);
+  memory::enqueue_kernel({config, c.at}, kernel, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace engram::engine::cuda

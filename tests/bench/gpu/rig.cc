@@ -33,6 +33,7 @@ Rig::Rig(const engine::OpsLimits& limits) : device_(open_device()), facts_(gpu_f
 Rig::~Rig() {
   stream_->synchronize();
   side_->synchronize();
+  tests::ok_or_die(device_->failure());
 }
 
 void* Rig::allocate(int64_t bytes) {

@@ -20,7 +20,8 @@ using memory::View;
 // Buffers of one group of cases; they go when it goes.
 class Rig {
  public:
-  // Ends the process with "SKIPPED: no CUDA device" where there is none. Without limits: no ops.
+  // Ends the process with "SKIPPED: no CUDA device" where there is none. Without limits: no ops. A
+  // GPU that fails ends it too, at the latest with the rig.
   explicit Rig(const engine::OpsLimits& limits);
   ~Rig();
 

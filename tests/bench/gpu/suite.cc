@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/support/or_die.h"
+
 namespace engram::bench::gpu {
 namespace {
 
@@ -109,6 +111,7 @@ void Suite::time(Timed& timed, int round) {
   timed.work.enqueue(round);
   timer_.stop(rig_.stream());
   const double us = timer_.us();
+  tests::ok_or_die(rig_.device().failure());
   if (round >= 0) timed.us.push_back(us);
 }
 

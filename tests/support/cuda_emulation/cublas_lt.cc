@@ -149,6 +149,7 @@ cublasStatus_t destroy(T* made) {
 const char* cublasLtGetStatusString(cublasStatus_t status) {
   if (status == CUBLAS_STATUS_SUCCESS) return "CUBLAS_STATUS_SUCCESS";
   if (status == CUBLAS_STATUS_INVALID_VALUE) return "CUBLAS_STATUS_INVALID_VALUE";
+  if (status == CUBLAS_STATUS_EXECUTION_FAILED) return "CUBLAS_STATUS_EXECUTION_FAILED";
   return "CUBLAS_STATUS_NOT_SUPPORTED";
 }
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
@@ -285,9 +286,10 @@ cublasStatus_t cublasLtMatmul(
   const bool biased = operation->epilogue == CUBLASLT_EPILOGUE_BIAS;
   const Product product{*a_layout, *b_layout, *d_layout, a, b, biased ? operation->bias : nullptr,
                         d};
-  cuda_emulation::enqueue(stream, [product, workspace, bytes = chosen.workspace_bytes] {
+  const auto run = [product, workspace, bytes = chosen.workspace_bytes] {
     std::memset(workspace, 0xff, bytes);
     product.run();
-  });
-  return CUBLAS_STATUS_SUCCESS;
+  };
+  return cuda_emulation::enqueue(stream, run) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                             : CUBLAS_STATUS_EXECUTION_FAILED;
 }

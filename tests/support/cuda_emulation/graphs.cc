@@ -60,6 +60,11 @@ cudaError_t refuse_while_capturing() {
   return cudaErrorStreamCaptureUnsupported;
 }
 
+cudaError_t refusal() {
+  const cudaError_t refused = refuse_while_capturing();
+  return refused != cudaSuccess ? refused : sticky_error();
+}
+
 }  // namespace cuda_emulation
 
 using cuda_emulation::Capture;
@@ -72,6 +77,7 @@ using cuda_emulation::Queue;
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (stream == nullptr || stream->capture != nullptr) return cudaErrorStreamCaptureUnsupported;
   if (capture_of_thread != nullptr) return cudaErrorStreamCaptureUnsupported;
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   capture_of_thread = std::make_shared<Capture>(stream);
   capture_of_thread->join(stream, {});
   stream->capture = capture_of_thread;
@@ -88,6 +94,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   for (Queue* of_capture : capture->streams()) of_capture->capture.reset();
   bool unjoined = false;
   std::vector<Node> nodes = capture->end(&unjoined);
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   if (capture->broken()) return cudaErrorStreamCaptureInvalidated;
   if (unjoined) return cudaErrorStreamCaptureUnjoined;
   if (cuda_emulation::machine().capture_error != cudaSuccess) {
@@ -113,6 +120,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t*
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, uint64_t) {
   *exec = nullptr;
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   if (cuda_emulation::machine().instantiate_error != cudaSuccess) {
     return cuda_emulation::machine().instantiate_error;
   }
@@ -132,7 +140,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  const cudaError_t refused = cuda_emulation::refusal();
   if (refused != cudaSuccess) return refused;
   cuda_emulation::count_graph_launch();
   std::vector<uint64_t> records;
@@ -141,7 +149,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     records.push_back(node.event == nullptr ? 0 : node.event->recorded());
   }
   const std::shared_ptr<const std::vector<Node>> nodes = exec->nodes;
-  return cuda_emulation::enqueue(stream, [nodes, records] {
+  return cuda_emulation::enqueue_mark(stream, [nodes, records] {
     for (size_t i = 0; i < nodes->size(); ++i) {
       const Node& node = (*nodes)[i];
       if (node.event != nullptr) node.event->wait_for(records[i]);

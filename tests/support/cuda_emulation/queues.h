@@ -26,6 +26,7 @@ struct Node {
   std::function<void()> work = {};
   Mark* event = nullptr;  // waited for instead: its last record when the graph is launched
   bool kernel = false;
+  bool mark = false;
   std::vector<size_t> after = {};
 };
 
@@ -110,6 +111,9 @@ class Mark {
   std::vector<size_t> nodes_;
 };
 
+// Pieces of work and marks of all streams that are not done.
+std::atomic<int64_t>& pending_work();
+
 class Queue {
  public:
   Queue() : thread_([this] { run(); }) {}
@@ -123,6 +127,7 @@ class Queue {
     thread_.join();
   }
   void push(std::function<void()> work) {
+    ++pending_work();
     const std::lock_guard lock(mu_);
     work_.push_back(std::move(work));
     changed_.notify_all();
@@ -146,6 +151,7 @@ class Queue {
       running_ = true;
       lock.unlock();
       work();
+      --pending_work();
       lock.lock();
       running_ = false;
       changed_.notify_all();
@@ -163,5 +169,7 @@ class Queue {
 // The error of a call that may not be made by a thread that captures, which breaks the capture;
 // cudaSuccess for other threads.
 cudaError_t refuse_while_capturing();
+// The same, or what a broken device answers.
+cudaError_t refusal();
 
 }  // namespace cuda_emulation

@@ -28,6 +28,9 @@ namespace {
 
 // A node for a stream that takes part in a capture, else work for its queue.
 cudaError_t take(Queue* stream, Node node) {
+  if (!node.mark) {
+    node.work = [work = std::move(node.work)] { run_unless_broken(work); };
+  }
   if (stream == nullptr) {
     // Work of the legacy stream would wait for the captured ones.
     if (refuse_while_capturing() != cudaSuccess) return cudaErrorStreamCaptureImplicit;
@@ -36,6 +39,7 @@ cudaError_t take(Queue* stream, Node node) {
     stream->capture->add(stream, std::move(node));
     return cudaSuccess;
   }
+  if (const cudaError_t error = sticky_error(); error != cudaSuccess && !node.mark) return error;
   if (node.kernel) count_launch();
   queue_of(stream).push(std::move(node.work));
   return cudaSuccess;
@@ -48,6 +52,9 @@ std::atomic<int64_t> graphs_launched{0};
 
 cudaError_t enqueue(Queue* stream, std::function<void()> work) {
   return take(stream, {.work = std::move(work)});
+}
+cudaError_t enqueue_mark(Queue* stream, std::function<void()> mark) {
+  return take(stream, {.work = std::move(mark), .mark = true});
 }
 cudaError_t enqueue_kernel(Queue* stream, std::function<void()> work) {
   return take(stream, {.work = std::move(work), .kernel = true});
@@ -103,6 +110,24 @@ PinnedMemory& pinned_memory() {
   return memory;
 }
 
+// What a call of the host is to be given. Calls that are dropped leave it to nobody; it is kept, so
+// that it is not a leak of the program.
+class HostCall {
+ public:
+  explicit HostCall(void* data) : data_(data) {}
+  ~HostCall() {
+    static std::mutex mu;
+    static std::vector<void*>* const dropped = std::make_unique<std::vector<void*>>().release();
+    if (data_ == nullptr) return;
+    const std::lock_guard lock(mu);
+    dropped->push_back(data_);
+  }
+  void* take() { return std::exchange(data_, nullptr); }
+
+ private:
+  void* data_;
+};
+
 }  // namespace
 
 using cuda_emulation::Capture;
@@ -122,6 +147,9 @@ constexpr ErrorText kErrors[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorECCUncorrectable, "cudaErrorECCUncorrectable", "uncorrectable ECC error encountered"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+     "an illegal memory access was encountered"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
      "CUDA driver version is insufficient for CUDA runtime version"},
     {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
@@ -160,7 +188,12 @@ const char* cudaGetErrorName(cudaError_t error) {
   return text_of(error).name;
 }
 cudaError_t cudaGetLastError() {
-  return cudaSuccess;
+  return cuda_emulation::sticky_error();
+}
+cudaError_t cudaFuncGetName(const char** name, const void* function) {
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
+  *name = cuda_emulation::function_name(function);
+  return *name != nullptr ? cudaSuccess : cudaErrorInvalidDeviceFunction;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = cuda_emulation::machine().driver_version;
@@ -175,6 +208,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cuda_emulation::machine().count_error;
 }
 cudaError_t cudaSetDevice(int index) {
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   return index == 0 ? cuda_emulation::machine().set_device_error : cudaErrorInvalidDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
@@ -193,7 +227,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
 }
 
 cudaError_t cudaMalloc(void** data, size_t bytes) {
-  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  const cudaError_t refused = cuda_emulation::refusal();
   if (refused != cudaSuccess) return refused;
   if (bytes > kMemoryBytes) return cudaErrorMemoryAllocation;
   // 256-byte boundaries as CUDA promises, and not one byte more than asked for.
@@ -204,15 +238,16 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
 cudaError_t cudaFree(void* data) {
   const cudaError_t refused = cuda_emulation::refuse_while_capturing();
   if (refused != cudaSuccess) return refused;
+  const cudaError_t error = cuda_emulation::sticky_error();
   std::free(data);
-  return cudaSuccess;
+  return error;
 }
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
   *free_bytes = *total_bytes = kMemoryBytes;
-  return cudaSuccess;
+  return cuda_emulation::sticky_error();
 }
 cudaError_t cudaMemset(void* data, int value, size_t bytes) {
-  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  const cudaError_t refused = cuda_emulation::refusal();
   if (refused != cudaSuccess) return refused;
   std::memset(data, value, bytes);
   return cudaSuccess;
@@ -255,14 +290,14 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
-  const cudaError_t refused = cuda_emulation::refuse_while_capturing();
+  const cudaError_t refused = cuda_emulation::refusal();
   if (refused != cudaSuccess) return refused;
   if (pinned_memory().holds(data)) return cudaErrorInvalidValue;
   pinned_memory().add(data, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaHostUnregister(void* data) {
-  return pinned_memory().remove(data) ? cudaSuccess : cudaErrorInvalidValue;
+  return pinned_memory().remove(data) ? cuda_emulation::sticky_error() : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -280,16 +315,17 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::unique_ptr<Queue> owned(stream);
-  return cudaSuccess;
+  return cuda_emulation::sticky_error();
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const cudaError_t refused = cuda_emulation::refuse_while_capturing();
   if (refused != cudaSuccess) return refused;
   queue_of(stream).synchronize();
-  return cudaSuccess;
+  return cuda_emulation::sticky_error();
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*work)(void*), void* data) {
-  return cuda_emulation::enqueue(stream, [work, data] { work(data); });
+  const auto called = std::make_shared<HostCall>(data);
+  return cuda_emulation::enqueue(stream, [work, called] { work(called->take()); });
 }
 // Waits for the record made last when this is called, as CUDA does.
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
@@ -309,34 +345,38 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     stream->capture->break_off();
     return cudaErrorStreamCaptureIsolation;
   }
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   const uint64_t record = event->recorded();
-  return cuda_emulation::enqueue(stream, [event, record] { event->wait_for(record); });
+  return cuda_emulation::enqueue_mark(stream, [event, record] { event->wait_for(record); });
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = std::make_unique<Mark>().release();
   return cudaSuccess;
 }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  const cudaError_t error = cuda_emulation::sticky_error();
   const std::unique_ptr<Mark> owned(event);
-  return cudaSuccess;
+  return error;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (stream != nullptr && stream->capture != nullptr) {
     event->set_captured(stream->capture, stream->capture->last(stream));
     return cudaSuccess;
   }
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   const uint64_t record = event->record();
-  return cuda_emulation::enqueue(stream, [event, record] { event->reach(record); });
+  return cuda_emulation::enqueue_mark(stream, [event, record] { event->reach(record); });
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const cudaError_t refused = cuda_emulation::refuse_while_capturing();
   if (refused != cudaSuccess) return refused;
   event->wait_for(event->recorded());
-  return cudaSuccess;
+  return cuda_emulation::sticky_error();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   const cudaError_t refused = cuda_emulation::refuse_while_capturing();
   if (refused != cudaSuccess) return refused;
+  if (const cudaError_t error = cuda_emulation::sticky_error(); error != cudaSuccess) return error;
   return event->done() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -14,12 +15,18 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
   cudaErrorDevicesUnavailable = 46,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchOutOfResources = 701,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
   cudaErrorStreamCaptureMerge = 902,
@@ -73,8 +80,10 @@ class Queue;
 class Mark;
 struct Graph;
 struct GraphExec;
-// Recorded where the stream takes part in a capture.
+// Recorded where the stream takes part in a capture. Work is dropped when its turn comes after the
+// device broke; marks, which tell who is how far, are not.
 cudaError_t enqueue(Queue* stream, std::function<void()> work);
+cudaError_t enqueue_mark(Queue* stream, std::function<void()> mark);
 cudaError_t enqueue_kernel(Queue* stream, std::function<void()> work);
 // Kernels started so far, by any thread, those of launched graphs among them.
 int64_t launches();
@@ -92,6 +101,27 @@ struct Machine {
   int driver_version = 13000;
 };
 Machine& machine();
+
+// The device breaks in place of the kernel that runs as the `count`-th from now on among those with
+// `kernel` in their names: that one and all work after it are not done, and each call answers
+// `error`, as it does when an address does not exist or a GPU is gone.
+struct Fault {
+  std::string kernel = {};
+  int64_t count = 1;
+  cudaError_t error = cudaErrorIllegalAddress;
+};
+void arm(const Fault& fault);
+void break_device(cudaError_t error);  // at once
+// The device is whole again, and no fault is armed.
+void repair();
+
+// What every call answers once the device broke. What was enqueued by then is gone.
+cudaError_t sticky_error();
+void run_unless_broken(const std::function<void()>& work);
+// False: the device breaks in place of this kernel.
+bool survives(const void* kernel);
+// Of the program, as its linker has it; null: unknown.
+const char* function_name(const void* function);
 }  // namespace cuda_emulation
 using cudaStream_t = cuda_emulation::Queue*;
 using cudaEvent_t = cuda_emulation::Mark*;
@@ -143,6 +173,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, Kernel*) {
   *attributes = {.numRegs = 0, .ptxVersion = 90};
   return cuda_emulation::machine().function_error;
 }
+cudaError_t cudaFuncGetName(const char** name, const void* function);
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 // What a kernel may have without it is not watched.
 template <typename Kernel>
@@ -197,6 +228,7 @@ cudaError_t cudaLaunchKernelEx(
       config->numAttrs == 1 && config->attrs->val.programmaticStreamSerializationAllowed == 1};
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   return cuda_emulation::enqueue_kernel(config->stream, [shape, kernel, values] {
+    if (!cuda_emulation::survives(reinterpret_cast<const void*>(kernel))) return;
     cuda_emulation::run_grid(shape, [&] { std::apply(kernel, values); });
   });
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "memory/device/device_cuda.h"
+#include "tests/support/cuda_emulation/cuda_runtime.h"
 #include "tests/support/dies.h"
 
 namespace engram::engine::cuda {
@@ -100,6 +101,24 @@ TEST_CASE("a product the library calls invalid ends the process", "[ops][linear]
     l.x.stride = kCols - 1;
     rig.gemm->multiply(*rig.stream, l);
   }));
+}
+
+TEST_CASE("a product on a GPU that failed is its failure, with the shapes", "[ops][linear]") {
+  using Catch::Contains;
+  {
+    Rig rig;
+    const Linear l = rig.linear(DType::kF32, DType::kF32, DType::kF32);
+    cuda_emulation::break_device(cudaErrorIllegalAddress);
+    CHECK(rig.gemm->multiply(*rig.stream, l));
+    const memory::Status failure = rig.device->failure();
+    CHECK(failure.code() == memory::Code::kUnavailable);
+    CHECK_THAT(
+        failure.message(), Contains("cublasLtMatmul") && Contains("x [9, 32] and w [24, 32]") &&
+                               Contains("CUBLAS_STATUS_EXECUTION_FAILED"));
+    CHECK(rig.gemm->multiply(*rig.stream, l));
+    rig.stream->synchronize();
+  }
+  cuda_emulation::repair();
 }
 
 }  // namespace
