@@ -18,8 +18,8 @@ namespace engram::engine::cuda {
 // Ids of a group: what a warp reads by four accesses of each lane.
 constexpr int32_t kGroup = 512;
 constexpr int32_t kPacks = 4;
-// So wide a vocabulary cannot overflow a sum of integer weights.
-constexpr int64_t kMaxVocab = int64_t{1} << 20;
+// As many as a config may have. Sums of their integer weights stay within 2^63.
+constexpr int64_t kMaxVocab = int64_t{1} << 22;
 
 // A row with what is known of its groups.
 struct GroupedRow {
@@ -32,10 +32,10 @@ struct GroupedRow {
 
 // A weight as an integer, and back. REQUIRES: weight <= kGroup.
 __device__ inline uint64_t whole(float weight) {
-  return static_cast<uint64_t>(weight * 0x1p43f);
+  return static_cast<uint64_t>(weight * 0x1p41f);
 }
 __host__ __device__ inline double fraction(uint64_t weight) {
-  return static_cast<double>(weight) * 0x1p-43;
+  return static_cast<double>(weight) * 0x1p-41;
 }
 
 __device__ inline float weight_of(float logit, float top, float sharpness) {

@@ -107,6 +107,28 @@ TEST_CASE("temperature 0 takes the largest logit, the lowest id among equals", "
   }
 }
 
+TEST_CASE("the widest vocabulary a config may have is drawn from", "[sampling]") {
+  constexpr int64_t kWidest = int64_t{1} << 22;
+  OpRig rig(backends().front(), kWidest);
+  const View logits = rig.filled(DType::kF32, 2, kWidest, -1.0);
+  SampleRow free;
+  SampleRow filtered;
+  filtered.top_p = 0.25f;
+  for (uint64_t draw = 0; draw < 3; ++draw) {
+    CAPTURE(draw);
+    free.seed = filtered.seed = kSeed;
+    free.draw_index = filtered.draw_index = draw;
+    std::vector<SampleResult> results(2);
+    const std::vector<SampleRow> rows = {free, filtered};
+    rig.ops().sample(rig.stream(), logits, rows, results);
+    rig.stream().synchronize();
+    // All ids are equally likely, and of equals the lower ids come first.
+    const double share = engine::cpu::uniform(kSeed, draw);
+    CHECK(std::abs(results[0].id - share * kWidest) < 2.0);
+    CHECK(std::abs(results[1].id - share * 0.25 * kWidest) < 2.0);
+  }
+}
+
 TEST_CASE("a row without a usable number is reported and nothing is drawn", "[sampling]") {
   OpRig rig({"cpu", 2}, 100);
   constexpr int64_t kVocab = 37;
