@@ -176,6 +176,13 @@ Status leave_rows_to_steps(EngineParts& parts, DType act) {
   std::vector<const memory::TableGeometry*> layers;
   for (const auto& store : parts.tables->stores()) layers.push_back(&store->geometry());
   if (layers.empty()) return {};
+  if (o.verify_rows > 0) {
+    spdlog::info(
+        "n-gram rows of decode steps are gathered beside the CUDA graphs, not in them: their "
+        "lookups are verified (--verify-rows {})",
+        o.verify_rows);
+    return {};
+  }
   Result<std::unique_ptr<StepRows>> rows = StepRows::make(
       *parts.backend.device, *parts.compute, parts.backend.decode_rows, layers, act,
       o.max_num_seqs);
