@@ -129,6 +129,7 @@ int64_t Prefetch::room_ahead() const {
 
 void Prefetch::look_ahead(std::span<const FetchRange> expected) {
   count_fetched();
+  settle_if([](const Fetch& fetch) { return fetch.finished->done(); });
   if (!fetches_ahead()) return;
   std::map<uint64_t, const FetchRange*> by_sequence;
   for (const FetchRange& range : expected) by_sequence[range.sequence] = &range;
@@ -198,7 +199,7 @@ std::span<const int32_t> Prefetch::prepare(
     std::iota(step_slots_.begin(), step_slots_.end(), 0);
     return step_slots_;
   }
-  settle_if([](const Fetch& fetch) { return fetch.finished->done(); });
+  settle_if([](const Fetch& fetch) { return fetch.finished->done() && failed(fetch); });
   if (plan.decodes() && left_to_step(plan.tokens())) return leave_to_step(plan, tokens_of);
   Fetch* fetch = nullptr;
   const SteadyClock::time_point begin = SteadyClock::now();
@@ -284,19 +285,10 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   step.exposed_wait_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
   settle_if([this](const Fetch& fetch) { return fetch.serial <= step_serial_; });
   step.missing = find_missing(plan);
-  step_requests_.clear();
   for (const InStep& token : in_step_) {
     if (token.at.slot >= 0) free_slot(token.at.slot);
-    // Mostly the tokens of a request lie together.
-    if (step_requests_.empty() || step_requests_.back() != token.request) {
-      step_requests_.push_back(token.request);
-    }
   }
-  std::ranges::sort(step_requests_);
-  step_requests_.erase(std::ranges::unique(step_requests_).begin(), step_requests_.end());
-  for (const uint64_t request : step_requests_) {
-    usage_.at(request).exposed_wait_ns += static_cast<double>(step.exposed_wait_ns);
-  }
+  if (step.exposed_wait_ns > 0) count_wait(step.exposed_wait_ns);
   in_step_.clear();
   return step;
 }

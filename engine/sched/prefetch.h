@@ -279,6 +279,8 @@ class Prefetch {
   void settle(const Fetch& fetch);
   template <typename Condition>
   void settle_if(const Condition& condition);
+  void count_wait(int64_t ns);
+  static bool failed(const Fetch& fetch);
   void note_failures(const Fetch& fetch);
   std::vector<MissingRows> find_missing(const BatchPlan& plan) const;
 

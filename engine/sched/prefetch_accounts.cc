@@ -99,6 +99,26 @@ void Prefetch::count_all_fetched() {
   count_fetched();
 }
 
+// For each request of the step.
+void Prefetch::count_wait(int64_t ns) {
+  step_requests_.clear();
+  for (const InStep& token : in_step_) {
+    // Mostly the tokens of a request lie together.
+    if (step_requests_.empty() || step_requests_.back() != token.request) {
+      step_requests_.push_back(token.request);
+    }
+  }
+  std::ranges::sort(step_requests_);
+  step_requests_.erase(std::ranges::unique(step_requests_).begin(), step_requests_.end());
+  for (const uint64_t request : step_requests_) {
+    usage_.at(request).exposed_wait_ns += static_cast<double>(ns);
+  }
+}
+
+bool Prefetch::failed(const Fetch& fetch) {
+  return !std::ranges::all_of(fetch.failures, &Status::ok, &Failure::status);
+}
+
 void Prefetch::note_failures(const Fetch& fetch) {
   for (const size_t index : order_) {
     const Failure& failure = fetch.failures[index];

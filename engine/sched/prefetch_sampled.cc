@@ -25,6 +25,8 @@ void Prefetch::fetch_when_sampled(std::span<const SamplingSequence> sequences) {
   const int64_t tokens = std::ssize(sequences);
   if (!fetches_ahead() || tokens == 0 || verifier_ != nullptr || !quarantined_.empty()) return;
   if (!fits_in_compute(tokens) || tokens > std::min(room_ahead(), free_slots())) return;
+  const int32_t first_slot = free_.take_run(tokens);
+  if (first_slot < 0) return;
   Fetch& fetch = next_fetch();
   fetch.when_sampled = true;
   fetch.in_compute = true;
@@ -33,8 +35,11 @@ void Prefetch::fetch_when_sampled(std::span<const SamplingSequence> sequences) {
   fetch.while_step_ns = step_begin_ns_.load();
   fetch.windows.clear();
   fetch.sampled.clear();
-  free_.seek_run(tokens);
-  for (const SamplingSequence& sampling : sequences) stage_sampling(fetch, sampling);
+  for (const SamplingSequence& sampling : sequences) {
+    fetch.slots.push_back(first_slot + static_cast<int32_t>(fetch.slots.size()));
+    slot_serial_[static_cast<size_t>(fetch.slots.back())] = fetch.serial;
+    stage_sampling(fetch, sampling);
+  }
   for (size_t l = 0; l < layers_.size(); ++l) {
     fetch.row_ids[l].resize(static_cast<size_t>(tokens * layers_[l]->store->geometry().columns()));
   }
@@ -57,9 +62,6 @@ void Prefetch::stage_sampling(Fetch& fetch, const SamplingSequence& sampling) {
       known.canonical.begin() + position - before, before, fetch.windows.end() - 1 - before);
   fetch.sampled.push_back(sampling.id);
   fetch.owners.push_back({known.request, sampling.sequence, {}, position, 1});
-  const int32_t slot = free_.take();
-  fetch.slots.push_back(slot);
-  slot_serial_[static_cast<size_t>(slot)] = fetch.serial;
 }
 
 // On the compute stream's thread.

@@ -1,4 +1,7 @@
 // A set of row ids that only grows: open addressing, one word per entry. One thread.
+//
+// Keys are kept as they come until there are many or somebody asks: a step adds a few, and each
+// would find its place in the set out of the caches.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +12,16 @@ namespace engram::engine {
 
 class RowSet {
  public:
-  int64_t size() const { return size_; }
+  int64_t size() const {
+    put_added();
+    return size_;
+  }
 
   bool contains(int64_t key) const {
+    put_added();
     if (slots_.empty()) return false;
     const size_t mask = slots_.size() - 1;
-    for (size_t at = first(key, mask);; ++at) {
+    for (size_t at = first(key);; ++at) {
       const int64_t slot = slots_[at & mask];
       if (slot == key) return true;
       if (slot < 0) return false;
@@ -23,24 +30,28 @@ class RowSet {
 
   // All of keys[i] | bits. REQUIRES: keys >= 0.
   void insert(std::span<const int64_t> keys, int64_t bits = 0) {
-    while (2 * (static_cast<size_t>(size_) + keys.size()) > slots_.size()) grow();
-    // Between two calls the caches forget the set: its lines are asked for some keys ahead.
-    constexpr size_t kAhead = 16;
-    const size_t mask = slots_.size() - 1;
-    for (size_t i = 0; i < keys.size() + kAhead; ++i) {
-      if (i < keys.size()) __builtin_prefetch(&slots_[first(keys[i] | bits, mask)], 1);
-      if (i >= kAhead) size_ += put(slots_, keys[i - kAhead] | bits) ? 1 : 0;
-    }
+    for (const int64_t key : keys) added_.push_back(key | bits);
+    if (added_.size() >= kMany) put_added();
   }
 
  private:
-  static size_t first(int64_t key, size_t mask) {
-    return static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20) & mask;
+  static constexpr size_t kMany = 128;
+
+  static size_t first(int64_t key) {
+    return static_cast<size_t>((static_cast<uint64_t>(key) * 0x9e3779b97f4a7c15u) >> 20);
+  }
+
+  void put_added() const {
+    for (const int64_t key : added_) {
+      if (2 * static_cast<size_t>(size_) >= slots_.size()) grow();
+      size_ += put(slots_, key) ? 1 : 0;
+    }
+    added_.clear();
   }
 
   static bool put(std::vector<int64_t>& slots, int64_t key) {
     const size_t mask = slots.size() - 1;
-    for (size_t at = first(key, mask);; ++at) {
+    for (size_t at = first(key);; ++at) {
       int64_t& slot = slots[at & mask];
       if (slot == key) return false;
       if (slot < 0) {
@@ -50,7 +61,7 @@ class RowSet {
     }
   }
 
-  void grow() {
+  void grow() const {
     std::vector<int64_t> larger(slots_.empty() ? 64 : 2 * slots_.size(), -1);
     for (const int64_t key : slots_) {
       if (key >= 0) put(larger, key);
@@ -58,8 +69,10 @@ class RowSet {
     slots_.swap(larger);
   }
 
-  std::vector<int64_t> slots_;  // -1: free; a power of two of them, at most half in use
-  int64_t size_ = 0;
+  // Who only asks puts keys into place, too.
+  mutable std::vector<int64_t> added_;
+  mutable std::vector<int64_t> slots_;  // -1: free; a power of two of them, at most half in use
+  mutable int64_t size_ = 0;
 };
 
 }  // namespace engram::engine

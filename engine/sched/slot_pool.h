@@ -27,17 +27,16 @@ class SlotPool {
 
   // The next `count` slots of take() follow each other, if there is such a run.
   void seek_run(int64_t count) {
-    const auto run_from = [&](int64_t begin) {
-      int64_t length = 0;
-      for (int64_t slot = begin; slot < slots(); ++slot) {
-        length = taken_[static_cast<size_t>(slot)] ? 0 : length + 1;
-        if (length == count) return slot + 1 - count;
-      }
-      return int64_t{-1};
-    };
-    int64_t first = run_from(next_);
-    if (first < 0) first = run_from(apart_);
+    int64_t first = find_run(next_, count);
+    if (first < 0) first = find_run(apart_, count);
     if (first >= 0) next_ = first;
+  }
+  // The lowest `count` that follow each other, wherever they are, are taken: mostly those of a
+  // short while ago, still in the caches. Returns the first; -1: there is no such run.
+  int32_t take_run(int64_t count) {
+    const int64_t first = find_run(0, count);
+    for (int64_t slot = first; first >= 0 && slot < first + count; ++slot) mark_taken(slot);
+    return static_cast<int32_t>(first);
   }
 
   // One that is not set apart, as long as there are any. REQUIRES: free() > 0.
@@ -46,17 +45,14 @@ class SlotPool {
     if (free_ == free_apart_) return take_apart();
     if (next_ == slots()) next_ = apart_;
     while (taken_[static_cast<size_t>(next_)]) next_ = next_ + 1 == slots() ? apart_ : next_ + 1;
-    taken_[static_cast<size_t>(next_)] = true;
-    --free_;
+    mark_taken(next_);
     return static_cast<int32_t>(next_++);
   }
   // The lowest of those set apart, as long as there are any. REQUIRES: free() > 0.
   int32_t take_apart() {
     if (free_apart_ == 0) return take();
     while (taken_[static_cast<size_t>(next_apart_)]) ++next_apart_;
-    taken_[static_cast<size_t>(next_apart_)] = true;
-    --free_;
-    --free_apart_;
+    mark_taken(next_apart_);
     return static_cast<int32_t>(next_apart_++);
   }
 
@@ -70,6 +66,22 @@ class SlotPool {
   }
 
  private:
+  // The first of `count` free ones from `begin` on; -1: none.
+  int64_t find_run(int64_t begin, int64_t count) const {
+    int64_t length = 0;
+    for (int64_t slot = begin; slot < slots(); ++slot) {
+      length = taken_[static_cast<size_t>(slot)] ? 0 : length + 1;
+      if (length == count) return slot + 1 - count;
+    }
+    return -1;
+  }
+
+  void mark_taken(int64_t slot) {
+    taken_[static_cast<size_t>(slot)] = true;
+    --free_;
+    if (slot < apart_) --free_apart_;
+  }
+
   std::vector<bool> taken_;
   int64_t apart_ = 0;  // slots [0, apart_)
   int64_t free_ = 0;   // of all
