@@ -276,6 +276,7 @@ void EngineLoop::undo(const BatchPlan& plan) {
   std::set<uint64_t> undone;
   for (const PlannedSequence& p : plan.sequences) undone.insert(p.sequence);
   scheduler_.commit(plan, {}, undone);
+  parts_->prefetch->fetch_sampled({});
 }
 
 void EngineLoop::count_step(const BatchPlan& plan, double seconds) {
