@@ -6,9 +6,10 @@
 // One line per table: what reaching a random row costs when only its first line is read, each row
 // after the one before, and independent rows. As much the machine itself adds with the size.
 // One line per table and format: ns per row of chunks of 8192 tokens x 16 rows, decoded to bf16 and
-// to f32, and ns per single token, to bf16. Behind each the share of the best copy loop, its time
-// over the gather's: of a loop that writes as many bytes as the decoding, and in brackets of one
-// that writes the stored bytes, of which an encoded row has fewer than are to be written.
+// to f32, and ns per single token, to bf16, with nothing of the next one begun. Behind each the
+// share of the best copy loop, its time over the gather's: of a loop that writes as many bytes as
+// the decoding, and in brackets of one that writes the stored bytes, of which an encoded row has
+// fewer than are to be written.
 // --filter matches "PAGES SIZE FORMAT", such as "huge 1.00 GiB fp8".
 #include <algorithm>
 #include <chrono>

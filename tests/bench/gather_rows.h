@@ -29,6 +29,16 @@ struct Sizes {
   int64_t runs = 16;          // with rows of their own, before rows are asked for again
 };
 
+// Returns when all loads before it are done: else the processor works on the rows of the next token
+// meanwhile, of which a lookup on its own has none.
+inline void finish_loads() {
+#if defined(__x86_64__)
+  __builtin_ia32_lfence();
+#elif defined(__aarch64__)
+  asm volatile("dsb ld" ::: "memory");
+#endif
+}
+
 // A format laid over the bytes of a table, with what is timed on it.
 class TableRows {
  public:
@@ -102,6 +112,7 @@ class TableRows {
       const memory::Status status =
           store_->gather(ids + t * kColumns, slots_.data() + t, at_a_time, out, &failed_);
       ENGRAM_CHECK(status.ok());
+      if (at_a_time == 1) finish_loads();
     }
   }
   void copy_tokens(int64_t at_a_time, int64_t ahead, bool second_level, int64_t element) {
@@ -118,6 +129,7 @@ class TableRows {
            .to = staging_.as<uint8_t>(),
            .ring_rows = sizes_.ring_tokens * kColumns,
            .out_bytes = element * width_ / kColumns});
+      if (at_a_time == 1) finish_loads();
     }
   }
   // Every run asks for other rows, so that none comes from a cache that is smaller than the table.
