@@ -211,23 +211,27 @@ class FakeEngine : public Engine {
       }
       step();
     }
-    for (std::unique_ptr<Job>& job : waiting_) running_.push_back(std::move(job));
-    waiting_.clear();
     end_all(FinishReason::kCancelled, memory::unavailable("the server is shutting down"));
   }
 
+  // Also those that wait, which have no pages.
   void end_all(FinishReason reason, const Status& status) {
+    {
+      const std::lock_guard lock(mu_);
+      for (std::unique_ptr<Job>& job : waiting_) {
+        job->pages = 0;
+        running_.push_back(std::move(job));
+      }
+      waiting_.clear();
+      stats_.waiting = 0;
+    }
     while (!running_.empty()) end_early(0, reason, status);
   }
 
-  // All requests run then, so that they end with the others.
   void fail_in_time() {
     if (options_.fail_at_seconds <= 0 || !first_request_) return;
     if (Clock::now() < *first_request_ + ticks(options_.fail_at_seconds)) return;
     failure_ = memory::unavailable("the simulated device failed (--fake-fail-at-s)");
-    for (std::unique_ptr<Job>& job : waiting_) running_.push_back(std::move(job));
-    waiting_.clear();
-    stats_.waiting = 0;
   }
 
   // Returns at once, but for the time of the freeze.

@@ -2,6 +2,7 @@
 // Engine thread only; no decisions, no locks.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <utility>
@@ -40,6 +41,10 @@ struct LiveRequest {
   std::vector<double> gate_sums;  // per Engram layer
   int64_t gate_tokens = 0;
 };
+
+inline double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
 
 inline PositionLogprobs to_logprobs(const SampleResult& result) {
   PositionLogprobs p{.id = result.id, .logprob = result.logprob, .rank = result.rank, .top = {}};

@@ -239,6 +239,7 @@ class Prefetch {
   void free_failed(Known& known, int64_t begin, int64_t end);
   Fetch& next_fetch();
   void canonicalize(Known& known, std::span<const int32_t> tokens) const;
+  static void add_window(const Known& known, int64_t end, int64_t most, std::vector<int32_t>* to);
   int64_t staged_tokens(const FetchRange& range) const;
   void stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart);
   void choose_samples(Fetch& fetch);
@@ -305,8 +306,8 @@ class Prefetch {
   Fetch* sampling_ = nullptr;          // when_sampled, and who wants it is not known so far
   // What they fetched is not with their requests so far: that is done while the device is busy.
   std::vector<Fetch*> uncounted_;
-  std::vector<Fetch*>
-      unsettled_;  // their times are not with their requests, nor failures in failed_
+  // Their times are not with their requests so far, nor their failures in failed_.
+  std::vector<Fetch*> unsettled_;
   uint64_t serial_ = 0;
   SlotPool free_{0};
   std::vector<uint64_t> slot_serial_;         // [slots] of the fetch that fills it; 0: free

@@ -56,10 +56,8 @@ void Prefetch::stage_sampling(Fetch& fetch, const SamplingSequence& sampling) {
   Known& known = known_.at(sampling.sequence);
   canonicalize(known, sampling.tokens);
   const int64_t position = std::ssize(sampling.tokens);
-  const int64_t before = std::min<int64_t>(memory::kWindow - 1, position);
-  fetch.windows.resize(fetch.windows.size() + memory::kWindow, memory::kNoToken);
-  std::copy_n(
-      known.canonical.begin() + position - before, before, fetch.windows.end() - 1 - before);
+  add_window(known, position, memory::kWindow - 1, &fetch.windows);
+  fetch.windows.push_back(memory::kNoToken);  // until it is sampled
   fetch.sampled.push_back(sampling.id);
   fetch.owners.push_back({known.request, sampling.sequence, {}, position, 1});
 }

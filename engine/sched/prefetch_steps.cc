@@ -18,6 +18,14 @@ bool Prefetch::left_to_step(int64_t tokens) const {
          steps_->serves(tokens);
 }
 
+// The last ids before position `end`, at most so many, the newest last of them; kNoToken before.
+void Prefetch::add_window(const Known& known, int64_t end, int64_t most, std::vector<int32_t>* to) {
+  const int64_t count = std::min(most, end);
+  to->insert(to->end(), static_cast<size_t>(most - count), memory::kNoToken);
+  const auto last = known.canonical.begin() + end;
+  to->insert(to->end(), last - count, last);
+}
+
 // What was fetched ahead for its tokens is not needed.
 std::span<const int32_t> Prefetch::leave_to_step(
     const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
@@ -25,17 +33,13 @@ std::span<const int32_t> Prefetch::leave_to_step(
   Fetch& fetch = next_fetch();
   fetch.by_step = true;
   fetch.tokens = plan.tokens();
-  windows_.assign(static_cast<size_t>(plan.tokens() * memory::kWindow), memory::kNoToken);
-  auto window_end = windows_.begin();
+  windows_.clear();
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const PlannedSequence& p = plan.sequences[i];
     Known& known = known_.at(p.sequence);
     canonicalize(known, tokens_of[i]);
     free_staged(known, 0, p.begin + 1);
-    window_end += memory::kWindow;
-    const int64_t known_ids = std::min<int64_t>(memory::kWindow, p.begin + 1);
-    const auto end = known.canonical.begin() + p.begin + 1;
-    std::copy(end - known_ids, end, window_end - known_ids);
+    add_window(known, p.begin + 1, memory::kWindow, &windows_);
     fetch.owners.push_back({known.request, p.sequence, {}, p.begin, 1});
     in_step_.push_back({{.slot = -1, .serial = fetch.serial}, known.request});
   }
