@@ -243,6 +243,9 @@ void add_model_flags(Table& table, Options* o) {
           "Record decode steps once per batch size and replay them (cuda)")
       .off_aliases = {"--enforce-eager"};
   table.on_off(
+      "async-scheduling", &o->engine.async_scheduling,
+      "Enqueue a recorded decode step while the one before it runs (cuda)");
+  table.on_off(
       "pdl", &o->engine.pdl,
       "Start kernels while those before them still run, to wait for them on the GPU (cuda; "
       "programmatic dependent launch, from compute capability 9.0 on)");

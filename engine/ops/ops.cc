@@ -54,9 +54,9 @@ void check_cache(const KvLayer& kv, DType act) {
 
 Ops::Ops() {
   constexpr const char* kNames[] = {
-      "embed",       "linear",      "rms_norm",  "add_rms_norm", "add",
-      "rope_angles", "rope_append", "attention", "silu_mul",     "gather_rows",
-      "engram_gate", "short_conv",  "sample",
+      "embed",       "linear",      "rms_norm",     "add_rms_norm", "add",
+      "rope_angles", "rope_append", "attention",    "silu_mul",     "gather_rows",
+      "engram_gate", "short_conv",  "feed_sampled", "sample",
   };
   static_assert(std::size(kNames) == static_cast<size_t>(Op::kCount));
   for (size_t i = 0; i < stats_.size(); ++i) stats_[i].name = kNames[i];
@@ -274,14 +274,28 @@ void Ops::short_conv(
   if (enqueues) do_short_conv(stream, batch, u, norm, eps, conv, dilation, layer, h);
 }
 
+void Ops::feed_sampled(Stream& stream, const SampledFeed& feed) {
+  ENGRAM_CHECK((feed.windows == nullptr) == (feed.canonical == nullptr));
+  ENGRAM_CHECK(feed.windows == nullptr || feed.window > 0);
+  if (feed.tokens == 0) return;
+  const int64_t arrays = feed.windows == nullptr ? 3 : 5;  // read or written, an int of each
+  const int64_t bytes = arrays * feed.tokens * static_cast<int64_t>(sizeof(int32_t));
+  if (account(Op::kFeedSampled, bytes, 0)) do_feed_sampled(stream, feed);
+}
+
 void Ops::sample(
-    Stream& stream, View logits, std::span<const SampleRow> rows, std::span<SampleResult> results) {
+    Stream& stream,
+    View logits,
+    std::span<const SampleRow> rows,
+    std::span<SampleResult> results,
+    const SampledIds& ids) {
   ENGRAM_CHECK(logits.dtype == DType::kF32);
   ENGRAM_CHECK(logits.rows == static_cast<int64_t>(rows.size()));
   ENGRAM_CHECK(rows.size() == results.size());
   if (rows.empty()) return;
+  for (const SampleRow& row : rows) ENGRAM_CHECK(!row.newest_on_device || ids.before != nullptr);
   const bool enqueues = account(Op::kSample, view_bytes(logits), 0);
-  if (enqueues) do_sample(stream, logits, rows, results);
+  if (enqueues) do_sample(stream, logits, rows, results, ids);
 }
 
 }  // namespace engram::engine

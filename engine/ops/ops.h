@@ -132,6 +132,27 @@ struct SampleRow {
   std::span<const int32_t> banned;         // ids that must not be drawn (min_tokens)
   std::span<const int32_t> prompt_ids;     // repetition penalty
   std::span<const int32_t> generated_ids;  // all three penalties
+  // generated_ids lacks the newest id, which the host does not know: it is SampledIds::before.
+  bool newest_on_device = false;
+};
+
+// Ids in device memory, an entry per row of logits; null: none.
+struct SampledIds {
+  const int32_t* before = nullptr;  // the newest id of rows that are newest_on_device
+  int32_t* now = nullptr;           // gets the id that is drawn; -1 where none is
+};
+
+// Ids that sample() drew, on their way to where the next step reads them, all in device memory. A
+// token of the step is the id that row from[t] of `sampled` has, unless from[t] is below zero.
+struct SampledFeed {
+  int64_t tokens = 0;                // T
+  const int32_t* from = nullptr;     // [T]
+  const int32_t* sampled = nullptr;  // as SampledIds::now
+  int32_t* ids = nullptr;            // [T] gets the id; 0 for -1, whose row has failed
+  // What n-gram rows are hashed from (memory/table/row_hash.h); null: no rows.
+  int32_t* windows = nullptr;          // [T, window], the last of which gets canonical[id]
+  const int32_t* canonical = nullptr;  // [V]
+  int64_t window = 0;
 };
 
 struct TokenLogprob {
@@ -168,6 +189,7 @@ enum class Op : uint8_t {
   kGatherRows,
   kEngramGate,
   kShortConv,
+  kFeedSampled,
   kSample,
   kCount,
 };
@@ -263,13 +285,23 @@ class Ops {
       const ConvLayer& layer,
       View h);
 
+  // The first work of a step whose ids are sampled by the step before it: see SampledFeed.
+  void feed_sampled(Stream& stream, const SampledFeed& feed);
+
   // One result per row of logits [n, V] f32, which a backend may change meanwhile, but leaves as
-  // they were. rows and results stay alive until the stream has passed; results has n entries.
+  // they were. rows and results stay alive until the stream has passed; results has n entries, and
+  // they are there once the stream has passed and deliver_samples() was called. What rows refer to
+  // may go before the stream has passed if a backend copies_rows().
   void sample(
       Stream& stream,
       View logits,
       std::span<const SampleRow> rows,
-      std::span<SampleResult> results);
+      std::span<SampleResult> results,
+      const SampledIds& ids = {});
+  virtual bool copies_rows() const = 0;
+  // Writes the results of every sample() that the stream has passed. So no work of the host stands
+  // between one step and the next in the stream.
+  virtual void deliver_samples() = 0;
 
   // Of the calls from now on.
   void set_calls(OpCalls calls) { calls_ = calls; }
@@ -322,8 +354,13 @@ class Ops {
       int dilation,
       const ConvLayer& layer,
       View h) = 0;
+  virtual void do_feed_sampled(Stream&, const SampledFeed& feed) = 0;
   virtual void do_sample(
-      Stream&, View logits, std::span<const SampleRow> rows, std::span<SampleResult> results) = 0;
+      Stream&,
+      View logits,
+      std::span<const SampleRow> rows,
+      std::span<SampleResult> results,
+      const SampledIds& ids) = 0;
 
   // Whether the call is to be enqueued.
   [[nodiscard]] bool account(Op op, int64_t bytes, int64_t flops);

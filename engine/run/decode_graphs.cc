@@ -18,9 +18,12 @@ using memory::Result;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr int64_t kIntBytes = sizeof(int32_t);
-// Arrays of a step with an entry per row: ids, positions, cache slots, staging slots.
-constexpr int64_t kArraysOfStep = 4;
+// Arrays of a step with an entry per row, in this order: cache slots, staging slots and what
+// BatchPlan::sampled_from is among them.
+enum Array : int64_t { kIds, kPositions, kSlots, kRowSlots, kSampledFrom, kArraysOfStep };
 constexpr int64_t kAlignment = 64 / kIntBytes;  // of the windows before them
+
+constexpr int32_t kKnown = -1;  // an id that is sampled from no row
 
 int64_t aligned(int64_t ints) {
   return (ints + kAlignment - 1) / kAlignment * kAlignment;
@@ -83,10 +86,12 @@ Result<std::unique_ptr<DecodeGraphs>> DecodeGraphs::make(
       device.allocate("arrays of decode steps", (aligned(rows + 1 + tables) + of_step) * kIntBytes);
   if (!arrays.ok()) return arrays.status();
   graphs->arrays_ = std::move(arrays).value();
-  Result<memory::Buffer> host =
-      device.allocate_pinned("arrays of decode steps", (of_step + tables) * kIntBytes);
-  if (!host.ok()) return host.status();
-  graphs->host_arrays_ = std::move(host).value();
+  for (memory::Buffer& host_arrays : graphs->host_arrays_) {
+    Result<memory::Buffer> host =
+        device.allocate_pinned("arrays of decode steps", (of_step + tables) * kIntBytes);
+    if (!host.ok()) return host.status();
+    host_arrays = std::move(host).value();
+  }
   // One token per sequence: which is whose never changes.
   std::vector<int32_t> ascending(static_cast<size_t>(rows + 1));
   std::iota(ascending.begin(), ascending.end(), 0);
@@ -97,7 +102,7 @@ Result<std::unique_ptr<DecodeGraphs>> DecodeGraphs::make(
 
 // The numbers 0, 1, ..., then the page tables, then what is uploaded for each step, close together
 // for the batch size: the windows of the rows, and the arrays.
-const int32_t* DecodeGraphs::windows_of_step() const {
+int32_t* DecodeGraphs::windows_of_step() const {
   return arrays_.as<int32_t>() + aligned(limits_.max_num_seqs * (1 + limits_.max_pages) + 1);
 }
 
@@ -109,10 +114,10 @@ Batch DecodeGraphs::batch_of(int64_t size) const {
   batch.tokens = size;
   batch.sequences = size;
   batch.max_pages = limits_.max_pages;
-  batch.ids = of_step;
-  batch.positions = of_step + size;
-  batch.slots = of_step + 2 * size;
-  batch.row_slots = of_step + 3 * size;
+  batch.ids = of_step + kIds * size;
+  batch.positions = of_step + kPositions * size;
+  batch.slots = of_step + kSlots * size;
+  batch.row_slots = of_step + kRowSlots * size;
   batch.sequence_of = ascending;
   batch.token_begin = ascending;
   batch.page_table = tables;
@@ -125,17 +130,18 @@ void DecodeGraphs::upload(
     std::span<const int32_t> windows,
     int64_t size) {
   const size_t rows = static_cast<size_t>(size);
-  int32_t* const host = host_arrays_.as<int32_t>();
+  int32_t* const host = host_arrays_[++steps_ % host_arrays_.size()].as<int32_t>();
   const std::span<int32_t> of_step(host + size * kWindow, kArraysOfStep * rows);
-  const auto put = [&](size_t array, std::span<const int32_t> values, int32_t filler) {
+  const auto put = [&](Array array, std::span<const int32_t> values, int32_t filler) {
     for (size_t i = 0; i < rows; ++i) {
-      of_step[array * rows + i] = i < values.size() ? values[i] : filler;
+      of_step[static_cast<size_t>(array) * rows + i] = i < values.size() ? values[i] : filler;
     }
   };
-  put(0, plan.ids, 0);
-  put(1, plan.positions, 0);
-  put(2, plan.slots, limits_.scratch_slot);
-  put(3, row_slots, 0);
+  put(kIds, plan.ids, 0);
+  put(kPositions, plan.positions, 0);
+  put(kSlots, plan.slots, limits_.scratch_slot);
+  put(kRowSlots, row_slots, 0);
+  put(kSampledFrom, plan.sampled_from, kKnown);
   int32_t* first = of_step.data();
   if (!windows.empty()) {
     first = host;
@@ -144,7 +150,7 @@ void DecodeGraphs::upload(
   const Batch batch = batch_of(size);
   const int64_t skipped = first - host;
   device_.copy(
-      compute_, const_cast<int32_t*>(windows_of_step()) + skipped, first,
+      compute_, windows_of_step() + skipped, first,
       (size * (kWindow + kArraysOfStep) - skipped) * kIntBytes);
   if (plan.sequences.empty()) return;
   // A filler reads the key at position 0 of whatever sequence had its row before.
@@ -181,9 +187,24 @@ std::vector<Ticket> DecodeGraphs::tickets_of(const Key& key) {
   return tickets;
 }
 
+SampledFeed DecodeGraphs::feed_of(const Key& key, int64_t tokens) const {
+  int32_t* const of_step = windows_of_step() + key.size * kWindow;
+  SampledFeed feed;
+  feed.tokens = tokens;
+  feed.ids = of_step + kIds * key.size;
+  feed.from = of_step + kSampledFrom * key.size;
+  feed.sampled = limits_.sampled;
+  if (key.rows != Rows::kByStep) return feed;
+  feed.windows = windows_of_step();
+  feed.canonical = step_rows_->canonical();
+  feed.window = kWindow;
+  return feed;
+}
+
 // The whole step of a batch size, from the arrays on.
 void DecodeGraphs::enqueue(const Key& key) {
   ops_.set_calls(OpCalls::kOnlyEnqueued);
+  ops_.feed_sampled(compute_, feed_of(key, key.size));
   model_.forward(compute_, batch_of(key.size), nullptr, key.size, tickets_of(key));
   if (key.size <= limits_.logit_rows) model_.logits(compute_, 0, key.size);
   ops_.set_calls(OpCalls::kEnqueuedAndCounted);
@@ -284,6 +305,7 @@ void DecodeGraphs::count(const BatchPlan& plan, const Key& key) {
     tickets.emplace_back(staged);
   }
   ops_.set_calls(OpCalls::kOnlyCounted);
+  if (plan.ahead()) ops_.feed_sampled(compute_, feed_of(key, batch.tokens));
   model_.forward(compute_, batch, nullptr, batch.tokens, std::move(tickets));
   ops_.set_calls(OpCalls::kEnqueuedAndCounted);
 }

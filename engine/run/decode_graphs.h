@@ -5,15 +5,17 @@
 // sizes. The rows that fill it up compute with token 0 at position 0 and write to a cache page of
 // their own, and nobody reads their results. Sizes, addresses and launches of a recording are those
 // of its batch size; what differs from step to step is in arrays at fixed places in device memory.
-// A recording begins with the embedding and ends with the logits, or before them where the logits
-// are computed in slices; sampling, which depends on the requests, is enqueued after it. It waits
+// A recording begins with the ids that the step before sampled, where the plan has them from there,
+// and the embedding; it ends with the logits, or before them where the logits are computed in
+// slices; sampling, which depends on the requests, is enqueued after it. It waits
 // for the n-gram rows of a layer just before it reads them. With StepRows they are hashed and
 // gathered in the recording itself, on a branch beside the layers before; else the side stream
 // gathers them outside of it, before or while it runs.
 //
-// Engine thread.
+// Engine thread. A step may be enqueued while the one before it runs; the one before that is done.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <map>
@@ -33,9 +35,10 @@ namespace engram::engine {
 
 struct DecodeGraphsLimits {
   int64_t max_num_seqs = 0;
-  int64_t max_pages = 0;     // of one sequence
-  int64_t logit_rows = 0;    // see ModelLimits
-  int32_t scratch_slot = 0;  // of the cache, in no page that is given out
+  int64_t max_pages = 0;             // of one sequence
+  int64_t logit_rows = 0;            // see ModelLimits
+  int32_t scratch_slot = 0;          // of the cache, in no page that is given out
+  const int32_t* sampled = nullptr;  // what SampledIds::now of every step is, in device memory
 };
 
 // 1, 2, 4, 8, then a size every 8 up to 32, every 16 up to 512, every 64 beyond; the last is
@@ -72,6 +75,8 @@ class DecodeGraphs {
       std::vector<Ticket> tickets);
   // Logits [first, first + count) of the step that run() enqueued, as of Model::logits().
   View logits(int64_t first, int64_t count);
+  // The ids of that step, one per row of logits, in device memory.
+  const int32_t* ids() const { return batch_of(size_).ids; }
 
   int64_t replays() const { return replays_; }
 
@@ -100,7 +105,8 @@ class DecodeGraphs {
       const DecodeGraphsLimits& limits);
   int64_t size_of(int64_t sequences) const;
   Batch batch_of(int64_t size) const;
-  const int32_t* windows_of_step() const;
+  int32_t* windows_of_step() const;
+  SampledFeed feed_of(const Key& key, int64_t tokens) const;
   void upload(
       const BatchPlan& plan,
       std::span<const int32_t> row_slots,
@@ -122,11 +128,12 @@ class DecodeGraphs {
   const DecodeGraphsLimits limits_;
   const std::vector<int64_t> sizes_;
   memory::Buffer arrays_;  // see batch_of()
-  memory::Buffer host_arrays_;
+  std::array<memory::Buffer, 2> host_arrays_;
 
   std::map<Key, Graph> graphs_;
   bool refused_ = false;  // no further recordings
   int64_t size_ = 0;      // of the step enqueued last
+  size_t steps_ = 0;      // enqueued
   int64_t replays_ = 0;
 };
 

@@ -184,8 +184,8 @@ Status leave_rows_to_steps(EngineParts& parts, DType act) {
     return {};
   }
   Result<std::unique_ptr<StepRows>> rows = StepRows::make(
-      *parts.backend.device, *parts.compute, parts.backend.decode_rows, layers, act,
-      o.max_num_seqs);
+      *parts.backend.device, *parts.compute, parts.backend.decode_rows, layers,
+      parts.weights->token_map, parts.info.config.vocab_size, act, o.max_num_seqs);
   if (!rows.ok()) return rows.status();
   parts.step_rows = std::move(rows).value();
   parts.prefetch->leave_decodes_to(parts.step_rows.get());

@@ -165,6 +165,7 @@ struct EngineStats {
   int64_t prefill_steps = 0;
   int64_t decode_steps = 0;
   int64_t graph_steps = 0;     // of those: replays of a CUDA graph
+  int64_t ahead_steps = 0;     // of all: enqueued while the step before ran, see async_scheduling
   int64_t self_fed_steps = 0;  // of all: gathered their n-gram rows themselves, see ngram_in_graph
   int64_t prefill_step_ns = 0;
   int64_t decode_step_ns = 0;
@@ -279,6 +280,11 @@ struct EngineOptions {
   // Recorded decode steps hash their tokens and gather the rows of n-gram tables in memory that the
   // device reads; else the side stream does, as for prompts. The rows are the same.
   bool ngram_in_graph = true;
+  // Recorded decode steps are enqueued while the step before them runs, ids that it samples never
+  // leaving the device in between; where the host has no part in their n-gram rows, and nothing
+  // waits to be admitted. A sequence that ends by what it sampled has one token computed in vain
+  // then. The answers are the same. (The name is vLLM's.)
+  bool async_scheduling = true;
   // Kernels are started while those before them still run, and wait for them (cuda; the name is
   // that of programmatic dependent launch).
   bool pdl = true;

@@ -341,7 +341,7 @@ class FakeEngine : public Engine {
   // Printable ASCII for bytes; any id for a real vocabulary.
   int32_t draw(Choice& choice) const {
     const uint64_t vocabulary = static_cast<uint64_t>(info_.config.vocab_size);
-    const std::span<const int32_t> banned = choice.output.banned();
+    const std::span<const int32_t> banned = choice.output.banned(choice.output.generated());
     for (int tries = 0;; ++tries) {
       choice.state = mix(choice.state + 0x9e3779b97f4a7c15u);
       const int32_t id = vocabulary == kByteVocabulary

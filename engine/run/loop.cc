@@ -132,8 +132,10 @@ void EngineLoop::loop() {
   while (wait_for_work(&aborts)) {
     end_if_failed();
     take_bad_rows();
-    take_swap();
-    take_mode();
+    if (!running_.has_value()) {
+      take_swap();
+      take_mode();
+    }
     for (const auto& [id, code] : aborts) {
       const auto found = by_id_.find(id);
       if (found == by_id_.end()) continue;
@@ -141,9 +143,10 @@ void EngineLoop::loop() {
           *live_.at(found->second), Status(code, "the request was cancelled"), reason_of(code));
     }
     expire();
-    if (!scheduler_.empty()) step();
+    if (!scheduler_.empty() || running_.has_value()) step();
     publish_stats();
   }
+  if (running_.has_value()) step();
   while (!live_.empty()) {
     end_request(
         *live_.begin()->second, memory::unavailable("the server is shutting down"),
@@ -165,7 +168,7 @@ bool EngineLoop::wait_for_work(std::vector<std::pair<std::string, Code>>* aborts
       return stopping_ || swap_ != nullptr || mode_ != nullptr || !bad_rows_.empty() ||
              !arrivals_.empty() || !aborts_.empty();
     };
-    if (live_.empty()) work_.wait_for(lock, kHeartbeat, something);
+    if (live_.empty() && !running_.has_value()) work_.wait_for(lock, kHeartbeat, something);
     stop = stopping_;
     arrivals.swap(arrivals_);
     aborts->swap(aborts_);
@@ -237,19 +240,12 @@ void EngineLoop::end_if_failed() {
 }
 
 void EngineLoop::step() {
-  const Clock::time_point begin = Clock::now();
-  const BatchPlan plan = scheduler_.plan();
-  ENGRAM_CHECK(plan.tokens() > 0);
-  for (const uint64_t id : plan.preempted) {
-    parts_->prefetch->drop(id);
-    ++owner(id).usage.preemptions;
+  if (!running_.has_value()) {
+    const Clock::time_point begin = Clock::now();
+    running_ = start(scheduler_.plan(), begin);
+    // The device is busy: what can be done meanwhile is done now.
+    start_requests(running_->plan);
   }
-  const std::span<const int32_t> row_slots = parts_->prefetch->prepare(plan, tokens_of(plan));
-  make_sample_rows(plan);
-  const std::span<const SampleResult> coming = parts_->runner->start(
-      plan, row_slots, parts_->prefetch->windows(), parts_->prefetch->tickets(), rows_);
-  // The device is busy: what can be done meanwhile is done now.
-  start_requests(plan);
   std::vector<Arrival> arrivals;
   {
     const std::lock_guard<std::mutex> lock(mu_);
@@ -257,14 +253,55 @@ void EngineLoop::step() {
   }
   take_arrivals(std::move(arrivals));
   look_ahead();
-  fetch_when_sampled(coming);
-  const std::span<const SampleResult> results = parts_->runner->finish();
-  const StepFetch fetched = parts_->prefetch->commit(plan);
-  if (!parts_->backend.device->failure().ok()) return undo(plan);
+  std::optional<Step> ahead = start_ahead();
+  if (!ahead.has_value()) fetch_when_sampled(*running_);
+  Step done = std::exchange(running_, std::move(ahead)).value();
+  parts_->runner->finish();
+  const StepFetch fetched = parts_->prefetch->commit(done.plan);
+  if (!parts_->backend.device->failure().ok()) return undo(done.plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
-  count_step(plan, seconds_between(begin, Clock::now()));
+  const Clock::time_point end = Clock::now();
+  count_step(done.plan, seconds_between(std::max(done.begin, last_step_end_), end));
+  last_step_end_ = end;
   new_wait_seconds_.push_back(static_cast<double>(fetched.exposed_wait_ns) * 1e-9);
-  commit(plan, results, fetched.missing);
+  commit(done, fetched.missing);
+}
+
+EngineLoop::Step EngineLoop::start(BatchPlan plan, Clock::time_point begin) {
+  ENGRAM_CHECK(plan.tokens() > 0);
+  Step step{.plan = std::move(plan), .rows = {}, .sampled = {}, .begin = begin};
+  for (const uint64_t id : step.plan.preempted) {
+    parts_->prefetch->drop(id);
+    ++owner(id).usage.preemptions;
+  }
+  const std::span<const int32_t> row_slots =
+      parts_->prefetch->prepare(step.plan, tokens_of(step.plan));
+  make_sample_rows(step);
+  step.coming = parts_->runner->start(
+      step.plan, row_slots, parts_->prefetch->windows(), parts_->prefetch->tickets(), step.rows);
+  return step;
+}
+
+// The step after the one that runs, if it is known who will be in it but for those who end by what
+// they sample: of those the results are dropped.
+std::optional<EngineLoop::Step> EngineLoop::start_ahead() {
+  if (!parts_->options.async_scheduling) return {};
+  const Clock::time_point begin = Clock::now();
+  std::vector<SamplingRow> go_on;
+  for (const SamplingRow& s : running_->sampled) {
+    if (is_live(s.sequence) && choice(s.sequence).output.may_continue()) go_on.push_back(s);
+  }
+  const int64_t tokens = std::ssize(go_on);
+  if (!parts_->runner->may_run_ahead(tokens) || !parts_->prefetch->may_run_ahead(tokens)) return {};
+  {
+    // What is done between steps only.
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (stopping_ || swap_ != nullptr || mode_ != nullptr || !bad_rows_.empty()) return {};
+  }
+  std::optional<BatchPlan> plan = scheduler_.plan_ahead(go_on);
+  if (!plan.has_value()) return {};
+  ++totals_.ahead_steps;
+  return start(std::move(*plan), begin);
 }
 
 // For no sequence the step happened.
@@ -278,7 +315,9 @@ void EngineLoop::undo(const BatchPlan& plan) {
 void EngineLoop::count_step(const BatchPlan& plan, double seconds) {
   int64_t decode = 0;
   for (const PlannedSequence& p : plan.sequences) {
-    if (p.begin >= scheduler_.find(p.sequence)->prompt_tokens) decode += p.count;
+    const Sequence* sequence = scheduler_.find(p.sequence);
+    // Only a decode step can outlive a sequence.
+    if (sequence == nullptr || p.begin >= sequence->prompt_tokens) decode += p.count;
   }
   const bool prefills = decode < plan.tokens();
   totals_.decode_tokens += decode;
@@ -297,31 +336,31 @@ std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& pla
   return tokens;
 }
 
-void EngineLoop::make_sample_rows(const BatchPlan& plan) {
-  rows_.clear();
-  sampled_.clear();
+void EngineLoop::make_sample_rows(Step& step) {
+  const BatchPlan& plan = step.plan;
   for (const int32_t token : plan.logit_tokens) {
     const size_t t = static_cast<size_t>(token);
     const size_t index = static_cast<size_t>(plan.sequence_of[t]);
     const Sequence& sequence = *scheduler_.find(plan.sequences[index].sequence);
-    const Request& request = owner(sequence.id).request;
     const size_t next = static_cast<size_t>(plan.positions[t]) + 1;
     if (next < static_cast<size_t>(sequence.prompt_tokens)) {
       SampleRow row;
       row.sample = false;
       row.target = sequence.tokens[next];
-      row.logprobs = request.sampling.prompt_logprobs;
-      rows_.push_back(row);
+      row.logprobs = owner(sequence.id).request.sampling.prompt_logprobs;
+      step.rows.push_back(row);
     } else {
-      sampled_.push_back({sequence.id, rows_.size()});
-      rows_.push_back(sample_row(sequence, choice(sequence.id), request));
+      step.sampled.push_back({sequence.id, step.rows.size()});
+      step.rows.push_back(sample_row(sequence, next));
+      step.rows.back().newest_on_device = plan.ahead();
     }
   }
 }
 
-SampleRow EngineLoop::sample_row(
-    const Sequence& sequence, const Choice& choice, const Request& request) {
-  const SamplingParams& s = request.sampling;
+// Of the id at that position.
+SampleRow EngineLoop::sample_row(const Sequence& sequence, size_t position) {
+  const Choice& of = choice(sequence.id);
+  const SamplingParams& s = owner(sequence.id).request.sampling;
   const std::span<const int32_t> tokens(sequence.tokens);
   const size_t prompt = static_cast<size_t>(sequence.prompt_tokens);
   SampleRow row;
@@ -332,11 +371,11 @@ SampleRow EngineLoop::sample_row(
   row.repetition_penalty = s.repetition_penalty;
   row.presence_penalty = s.presence_penalty;
   row.frequency_penalty = s.frequency_penalty;
-  row.seed = choice.seed;
-  row.draw_index = static_cast<uint64_t>(sequence.generated());
+  row.seed = of.seed;
+  row.draw_index = position - prompt;
   row.logprobs = s.logprobs;
   row.logit_bias = s.logit_bias;
-  row.banned = choice.output.banned();
+  row.banned = of.output.banned(static_cast<int64_t>(row.draw_index));
   row.prompt_ids = tokens.first(prompt);
   row.generated_ids = tokens.subspan(prompt);
   return row;
@@ -372,20 +411,19 @@ void EngineLoop::look_ahead() {
   parts_->prefetch->look_ahead(expected);
 }
 
-void EngineLoop::fetch_when_sampled(std::span<const SampleResult> coming) {
+void EngineLoop::fetch_when_sampled(const Step& step) {
   std::vector<SamplingSequence> sequences;
-  for (const Sampled& sampled : sampled_) {
-    if (!choice(sampled.sequence).output.may_continue()) continue;
-    sequences.push_back(
-        {sampled.sequence, scheduler_.find(sampled.sequence)->tokens, &coming[sampled.row].id});
+  for (const SamplingRow& s : step.sampled) {
+    if (!is_live(s.sequence) || !choice(s.sequence).output.may_continue()) continue;
+    sequences.push_back({s.sequence, scheduler_.find(s.sequence)->tokens, &step.coming[s.row].id});
   }
   parts_->prefetch->fetch_when_sampled(sequences);
 }
 
-void EngineLoop::fetch_sampled() {
+void EngineLoop::fetch_sampled(std::span<const SamplingRow> sampled) {
   std::vector<FetchRange> ranges;
-  for (const Sampled& sampled : sampled_) {
-    const Sequence& sequence = *scheduler_.find(sampled.sequence);
+  for (const SamplingRow& s : sampled) {
+    const Sequence& sequence = *scheduler_.find(s.sequence);
     if (!owner(sequence.id).error.ok()) continue;
     if (!choice(sequence.id).output.continues_after(sequence.tokens.back())) continue;
     ranges.push_back({sequence.id, sequence.tokens, sequence.size() - 1, sequence.size()});

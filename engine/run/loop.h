@@ -1,4 +1,6 @@
-// The engine's thread: plan -> fetch -> run -> commit, and the queue in front of it.
+// The engine's thread: plan -> fetch -> run -> commit, and the queue in front of it. On a device
+// that samples into its own memory the next decode step is planned and enqueued before the results
+// of the one that runs are there.
 #pragma once
 
 #include <condition_variable>
@@ -73,10 +75,13 @@ class EngineLoop : public Engine {
     Request request;
     Clock::time_point at;
   };
-  // Where a sampled row of the step goes.
-  struct Sampled {
-    uint64_t sequence = 0;
-    size_t row = 0;
+  // On the device.
+  struct Step {
+    BatchPlan plan;
+    std::vector<SampleRow> rows;                // of its logits
+    std::vector<SamplingRow> sampled;           // where they go, but for prompt positions
+    std::span<const SampleResult> coming = {};  // of the rows
+    Clock::time_point begin = {};
   };
 
   // A swap on its way to the engine thread and back. Guarded by mu_.
@@ -111,32 +116,29 @@ class EngineLoop : public Engine {
   void take_bad_rows();
 
   void step();
+  Step start(BatchPlan plan, Clock::time_point begin);
+  std::optional<Step> start_ahead();
   void undo(const BatchPlan& plan);
   void end_if_failed();
   void count_step(const BatchPlan& plan, double seconds);
   std::vector<std::span<const int32_t>> tokens_of(const BatchPlan& plan) const;
-  void make_sample_rows(const BatchPlan& plan);
-  SampleRow sample_row(const Sequence& sequence, const Choice& choice, const Request& request);
+  void make_sample_rows(Step& step);
+  SampleRow sample_row(const Sequence& sequence, size_t position);
   void start_requests(const BatchPlan& plan);
   void look_ahead();
-  void commit(
-      const BatchPlan& plan,
-      std::span<const SampleResult> results,
-      const std::vector<MissingRows>& missing);
+  void commit(Step& step, const std::vector<MissingRows>& missing);
   std::set<uint64_t> judge_missing(const BatchPlan& plan, const std::vector<MissingRows>& missing);
-  void keep_prompt_logprobs(
-      const BatchPlan& plan,
-      std::span<const SampleResult> results,
-      const std::set<uint64_t>& undone);
+  void keep_prompt_logprobs(const Step& step, const std::set<uint64_t>& undone);
   void count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone);
-  void fetch_when_sampled(std::span<const SampleResult> coming);
-  void fetch_sampled();
-  void deliver(const Sampled& sampled, const SampleResult& result);
+  void fetch_when_sampled(const Step& step);
+  void fetch_sampled(std::span<const SamplingRow> sampled);
+  void deliver(uint64_t sequence, const SampleResult& result);
 
   void end_sequence(LiveRequest& live, Choice& choice);
   void end_request(LiveRequest& live, const memory::Status& status, FinishReason reason);
   void finish_usage(LiveRequest& live);
   LiveRequest& owner(uint64_t sequence) { return *by_sequence_.at(sequence).first; }
+  bool is_live(uint64_t sequence) const { return by_sequence_.contains(sequence); }
   Choice& choice(uint64_t sequence) { return *by_sequence_.at(sequence).second; }
   void publish_stats();
 
@@ -181,8 +183,9 @@ class EngineLoop : public Engine {
   EngineStats totals_;  // what no other object counts
   std::vector<double> new_step_seconds_;
   std::vector<double> new_wait_seconds_;
-  std::vector<SampleRow> rows_;   // of the step
-  std::vector<Sampled> sampled_;  // of the step
+  // Between two turns of the loop: a step that was started ahead. Sequences of it may have ended.
+  std::optional<Step> running_;
+  Clock::time_point last_step_end_;
 
   std::unique_ptr<RowVerifier> verifier_;  // null: nothing is verified. Set by the constructor
 

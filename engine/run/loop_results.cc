@@ -7,26 +7,25 @@ namespace engram::engine {
 
 using memory::Status;
 
-void EngineLoop::commit(
-    const BatchPlan& plan,
-    std::span<const SampleResult> results,
-    const std::vector<MissingRows>& missing) {
-  const std::set<uint64_t> undone = judge_missing(plan, missing);
-  std::erase_if(sampled_, [&](const Sampled& s) { return undone.contains(s.sequence); });
-  keep_prompt_logprobs(plan, results, undone);
-  count_gates(plan, undone);
+void EngineLoop::commit(Step& step, const std::vector<MissingRows>& missing) {
+  const std::set<uint64_t> undone = judge_missing(step.plan, missing);
+  std::erase_if(step.sampled, [&](const SamplingRow& s) {
+    return undone.contains(s.sequence) || !is_live(s.sequence);
+  });
+  keep_prompt_logprobs(step, undone);
+  count_gates(step.plan, undone);
   std::vector<int32_t> ids;
-  for (const Sampled& sampled : sampled_) {
-    const SampleResult& result = results[sampled.row];
+  for (const SamplingRow& sampled : step.sampled) {
+    const SampleResult& result = step.coming[sampled.row];
     ids.push_back(result.finite ? result.id : 0);
     if (!result.finite) {
       owner(sampled.sequence).error = memory::internal(
           "the model's logits are not finite; weights, n-gram rows or logit_bias are at fault");
     }
   }
-  scheduler_.commit(plan, ids, undone);
-  fetch_sampled();
-  for (const Sampled& sampled : sampled_) deliver(sampled, results[sampled.row]);
+  scheduler_.commit(step.plan, ids, undone);
+  fetch_sampled(step.sampled);
+  for (const SamplingRow& s : step.sampled) deliver(s.sequence, step.coming[s.row]);
   for (auto next = live_.begin(); next != live_.end();) {
     LiveRequest& live = *(next++)->second;
     if (!live.error.ok()) end_request(live, live.error, FinishReason::kError);
@@ -53,29 +52,27 @@ std::set<uint64_t> EngineLoop::judge_missing(
   return undone;
 }
 
-void EngineLoop::keep_prompt_logprobs(
-    const BatchPlan& plan,
-    std::span<const SampleResult> results,
-    const std::set<uint64_t>& undone) {
-  for (size_t row = 0; row < rows_.size(); ++row) {
-    if (rows_[row].sample) continue;
+void EngineLoop::keep_prompt_logprobs(const Step& step, const std::set<uint64_t>& undone) {
+  const BatchPlan& plan = step.plan;
+  for (size_t row = 0; row < step.rows.size(); ++row) {
+    if (step.rows[row].sample) continue;
     const size_t token = static_cast<size_t>(plan.logit_tokens[row]);
     const size_t index = static_cast<size_t>(plan.sequence_of[token]);
     const uint64_t sequence = plan.sequences[index].sequence;
     if (undone.contains(sequence)) continue;
     LiveRequest& live = owner(sequence);
-    if (!results[row].finite) {
+    if (!step.coming[row].finite) {
       live.error = memory::internal("the model's logits at a prompt position are not finite");
     }
-    PositionLogprobs& kept = live.prompt_logprobs.emplace_back(to_logprobs(results[row]));
-    kept.id = rows_[row].target;
+    PositionLogprobs& kept = live.prompt_logprobs.emplace_back(to_logprobs(step.coming[row]));
+    kept.id = step.rows[row].target;
   }
 }
 
 void EngineLoop::count_gates(const BatchPlan& plan, const std::set<uint64_t>& undone) {
   if (!parts_->prefetch->has_tickets()) return;
   for (const PlannedSequence& p : plan.sequences) {
-    if (undone.contains(p.sequence)) continue;
+    if (undone.contains(p.sequence) || !is_live(p.sequence)) continue;
     LiveRequest& live = owner(p.sequence);
     live.gate_tokens += p.count;
     for (size_t layer = 0; layer < live.gate_sums.size(); ++layer) {
@@ -87,10 +84,10 @@ void EngineLoop::count_gates(const BatchPlan& plan, const std::set<uint64_t>& un
   }
 }
 
-void EngineLoop::deliver(const Sampled& sampled, const SampleResult& result) {
-  LiveRequest& live = owner(sampled.sequence);
+void EngineLoop::deliver(uint64_t sequence, const SampleResult& result) {
+  LiveRequest& live = owner(sequence);
   if (!live.error.ok()) return;
-  Choice& to = choice(sampled.sequence);
+  Choice& to = choice(sequence);
   const Request& request = live.request;
   Delta delta;
   delta.choice = to.index;

@@ -82,8 +82,8 @@ bool ChoiceOutput::is_stop_id(int32_t id) const {
   return std::ranges::binary_search(stop_ids_, id);
 }
 
-std::span<const int32_t> ChoiceOutput::banned() const {
-  if (generated_ >= sampling_.min_tokens) return {};
+std::span<const int32_t> ChoiceOutput::banned(int64_t generated) const {
+  if (generated >= sampling_.min_tokens) return {};
   return stop_ids_;
 }
 

@@ -50,8 +50,8 @@ class ChoiceOutput {
   // Text of the prompt, for echo. Before the first push().
   std::string echo(std::span<const int32_t> prompt);
 
-  // Ids that must not be drawn next: those that would end the text before min_tokens.
-  std::span<const int32_t> banned() const;
+  // Ids that must not be drawn after so many: those that would end the text before min_tokens.
+  std::span<const int32_t> banned(int64_t generated) const;
   // Whether the choice may go on after the next id.
   bool may_continue() const { return generated_ + 1 < max_tokens_; }
   // Whether the choice goes on after this id unless a stop string is found in its text.

@@ -8,7 +8,9 @@ namespace engram::engine {
 using memory::Result;
 
 Runner::Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model)
-    : device_(device), compute_(compute), ops_(ops), model_(model), done_(device.make_event()) {}
+    : device_(device), compute_(compute), ops_(ops), model_(model) {
+  for (Step& step : steps_) step.done = device.make_event();
+}
 
 Result<std::unique_ptr<Runner>> Runner::make(
     memory::Device& device,
@@ -29,12 +31,18 @@ Result<std::unique_ptr<Runner>> Runner::make(
   Result<memory::Buffer> host = device.allocate_pinned("batch arrays", runner->arrays_.bytes());
   if (!host.ok()) return host.status();
   runner->host_arrays_ = std::move(host).value();
-  for (int i = 0; i < engram_layers; ++i) {
-    const View gates = model.gates(i);
-    Result<memory::Buffer> copy = device.allocate_pinned(
-        "gates", gates.rows * gates.cols * static_cast<int64_t>(sizeof(float)));
-    if (!copy.ok()) return copy.status();
-    runner->gates_.push_back(std::move(copy).value());
+  Result<memory::Buffer> sampled = device.allocate(
+      "sampled ids", limits.max_num_batched_tokens * static_cast<int64_t>(sizeof(int32_t)));
+  if (!sampled.ok()) return sampled.status();
+  runner->sampled_ = std::move(sampled).value();
+  for (Step& step : runner->steps_) {
+    for (int i = 0; i < engram_layers; ++i) {
+      const View gates = model.gates(i);
+      Result<memory::Buffer> copy = device.allocate_pinned(
+          "gates", gates.rows * gates.cols * static_cast<int64_t>(sizeof(float)));
+      if (!copy.ok()) return copy.status();
+      step.gates.push_back(std::move(copy).value());
+    }
   }
   return runner;
 }
@@ -46,7 +54,8 @@ memory::Status Runner::record_decodes(
       {.max_num_seqs = limits_.max_num_seqs,
        .max_pages = limits_.max_pages,
        .logit_rows = limits_.logit_rows,
-       .scratch_slot = scratch_slot});
+       .scratch_slot = scratch_slot,
+       .sampled = sampled_.as<int32_t>()});
   if (!graphs.ok()) return graphs.status();
   graphs_ = std::move(graphs).value();
   graphs_->record_all(with_rows);
@@ -92,9 +101,11 @@ std::span<const SampleResult> Runner::start(
     std::vector<Ticket> tickets,
     std::span<const SampleRow> rows) {
   ENGRAM_CHECK(rows.size() == plan.logit_tokens.size());
+  ENGRAM_CHECK(started_ - finished_ == (plan.ahead() ? 1u : 0u));
+  Step& step = steps_[started_++ % steps_.size()];
   const bool has_gates = !tickets.empty();
   const bool recorded = graphs_ != nullptr && graphs_->takes(plan);
-  ENGRAM_CHECK(recorded || windows.empty());
+  ENGRAM_CHECK(recorded || (windows.empty() && !plan.ahead()));
   if (recorded) {
     graphs_->run(plan, row_slots, windows, std::move(tickets));
   } else {
@@ -102,20 +113,20 @@ std::span<const SampleResult> Runner::start(
     const Batch batch = upload(plan, row_slots, &wanted);
     model_.forward(compute_, batch, wanted, std::ssize(rows), std::move(tickets));
   }
-  sample(recorded, rows);
-  for (size_t i = 0; has_gates && i < gates_.size(); ++i) {
+  sample(recorded, rows, step.results);
+  for (size_t i = 0; has_gates && i < step.gates.size(); ++i) {
     const View gates = model_.gates(static_cast<int>(i));
     device_.copy(
-        compute_, gates_[i].data(), gates.data,
+        compute_, step.gates[i].data(), gates.data,
         plan.tokens() * gates.cols * static_cast<int64_t>(sizeof(float)));
   }
-  compute_.record(*done_);
-  return results_;
+  compute_.record(*step.done);
+  return step.results;
 }
 
-void Runner::sample(bool recorded, std::span<const SampleRow> rows) {
-  results_.swap(results_before_);
-  results_.assign(rows.size(), SampleResult{});
+void Runner::sample(
+    bool recorded, std::span<const SampleRow> rows, std::vector<SampleResult>& results) {
+  results.assign(rows.size(), SampleResult{});
   const int64_t count = std::ssize(rows);
   for (int64_t first = 0; first < count; first += limits_.logit_rows) {
     const int64_t slice = std::min(limits_.logit_rows, count - first);
@@ -123,17 +134,28 @@ void Runner::sample(bool recorded, std::span<const SampleRow> rows) {
         recorded ? graphs_->logits(first, slice) : model_.logits(compute_, first, slice);
     ops_.sample(
         compute_, logits, rows.subspan(static_cast<size_t>(first), static_cast<size_t>(slice)),
-        std::span(results_).subspan(static_cast<size_t>(first), static_cast<size_t>(slice)));
+        std::span(results).subspan(static_cast<size_t>(first), static_cast<size_t>(slice)),
+        {.before = recorded ? graphs_->ids() + first : nullptr,
+         .now = sampled_.as<int32_t>() + first});
   }
 }
 
+bool Runner::may_run_ahead(int64_t sequences) const {
+  return graphs_ != nullptr && ops_.copies_rows() && sequences <= limits_.max_num_seqs;
+}
+
 std::span<const SampleResult> Runner::finish() {
-  done_->synchronize();
-  return results_;
+  ENGRAM_CHECK(started_ > finished_);
+  const Step& step = steps_[finished_++ % steps_.size()];
+  step.done->synchronize();
+  ops_.deliver_samples();
+  return step.results;
 }
 
 std::span<const float> Runner::gates(int engram) const {
-  const memory::Buffer& gates = gates_[static_cast<size_t>(engram)];
+  ENGRAM_CHECK(finished_ > 0);
+  const Step& step = steps_[(finished_ - 1) % steps_.size()];
+  const memory::Buffer& gates = step.gates[static_cast<size_t>(engram)];
   return {gates.as<float>(), static_cast<size_t>(gates.bytes()) / sizeof(float)};
 }
 

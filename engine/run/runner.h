@@ -1,8 +1,9 @@
 // Runs one planned step on the device: uploads the plan, enqueues the model and the sampling, and
 // hands back the results. Decode steps may be recordings, see DecodeGraphs. Engine thread; one step
-// at a time.
+// at a time, or two where the second was planned ahead of the first one's results.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -43,8 +44,13 @@ class Runner {
   memory::Status record_decodes(
       std::vector<StagedRows> staged, StepRows* step_rows, int32_t scratch_slot, bool with_rows);
 
+  // Whether a step of so many sequences that is ahead of the one being run may be started.
+  bool may_run_ahead(int64_t sequences) const;
+
   // Enqueues the step and returns where its results will be: there when finish() returns, and until
-  // the start after the next. The plan and what the rows refer to stay as they are until finish().
+  // the start after the next. The plan and what the rows refer to stay as they are until finish(),
+  // but for those of a step ahead, whose end is the return of this call.
+  // REQUIRES: no step is being run, or one, and the plan is ahead of it and may_run_ahead().
   //   row_slots  [T] staging slots, or none
   //   windows    Prefetch::windows(); none, if decodes are not recorded
   //   rows       one per entry of plan.logit_tokens
@@ -54,10 +60,10 @@ class Runner {
       std::span<const int32_t> windows,
       std::vector<Ticket> tickets,
       std::span<const SampleRow> rows);
-  // Waits for the step; one result per row, as start() says.
+  // Waits for the oldest step being run; one result per row, as start() says.
   std::span<const SampleResult> finish();
 
-  // After finish(): gates of an Engram layer, [T, G] host memory.
+  // Of the step finished last: gates of an Engram layer, [T, G] host memory.
   std::span<const float> gates(int engram) const;
 
   // Steps that were replays of a recording.
@@ -67,7 +73,7 @@ class Runner {
   Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model);
   const int32_t* put(std::span<const int32_t> values);
   Batch upload(const BatchPlan& plan, std::span<const int32_t> row_slots, const int32_t** wanted);
-  void sample(bool recorded, std::span<const SampleRow> rows);
+  void sample(bool recorded, std::span<const SampleRow> rows, std::vector<SampleResult>& results);
 
   // Constant.
   memory::Device& device_;
@@ -75,16 +81,23 @@ class Runner {
   Ops& ops_;
   Model& model_;
   RunnerLimits limits_;
+  // What a step leaves behind; two steps may be on the device.
+  struct Step {
+    std::vector<memory::Buffer> gates;  // per Engram layer
+    std::vector<SampleResult> results;
+    std::unique_ptr<memory::Event> done;
+  };
+
   memory::Buffer arrays_;                 // the integers of one step
+  memory::Buffer sampled_;                // ids that the last step sampled, by row of its logits
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step is enqueued op by op
 
   // Engine thread; read and written by the stream while a step runs. Pinned: a copy from or to
   // other memory would hold the thread up until the stream came there.
   memory::Buffer host_arrays_;
-  std::vector<memory::Buffer> gates_;  // per Engram layer
-  std::vector<SampleResult> results_;
-  std::vector<SampleResult> results_before_;
-  std::unique_ptr<memory::Event> done_;
+  std::array<Step, 2> steps_;  // in turn
+  size_t started_ = 0;
+  size_t finished_ = 0;
   size_t used_ = 0;  // of host_arrays_
 };
 

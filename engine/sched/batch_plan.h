@@ -19,7 +19,7 @@ struct PlannedSequence {
 struct BatchPlan {
   int64_t step = 0;
   std::vector<PlannedSequence> sequences;  // [S]
-  std::vector<int32_t> ids;                // [T]
+  std::vector<int32_t> ids;                // [T] 0 where the id is sampled_from
   std::vector<int32_t> positions;          // [T]
   std::vector<int32_t> slots;              // [T] cache slot of the token
   std::vector<int32_t> sequence_of;        // [T]
@@ -28,7 +28,11 @@ struct BatchPlan {
   std::vector<int32_t> page_table;    // [S, max_pages]
   std::vector<int32_t> logit_tokens;  // indices of tokens whose logits are wanted, ascending
   std::vector<uint64_t> preempted;    // sequences that lost their pages; none of them runs
+  // [T] of a step that was planned while the one before it ran: the row of that one's logits whose
+  // sampled id the token is. Else empty.
+  std::vector<int32_t> sampled_from;
 
+  bool ahead() const { return !sampled_from.empty(); }
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
   // One token of each sequence, and all of them sampled.
   bool decodes() const {

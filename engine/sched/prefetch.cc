@@ -49,6 +49,11 @@ void Prefetch::drop(uint64_t sequence) {
 
 void Prefetch::forget(uint64_t sequence) {
   drop(sequence);
+  // It is in a step ahead in vain.
+  for (Fetch* fetch : uncounted_) {
+    const auto owner = std::ranges::find(fetch->owners, sequence, &Owner::sequence);
+    if (fetch->by_step && owner != fetch->owners.end()) owner->tokens = 0;
+  }
   known_.erase(sequence);
 }
 
@@ -187,7 +192,9 @@ void Prefetch::use_verifier(RowVerifier* verifier) {
 
 std::span<const int32_t> Prefetch::prepare(
     const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
-  ENGRAM_CHECK(in_step_.empty());
+  ENGRAM_CHECK(in_step_.empty() || plan.ahead());
+  ENGRAM_CHECK(in_step_ahead_.empty());
+  ENGRAM_CHECK(!plan.ahead() || may_run_ahead(plan.tokens()));
   ENGRAM_CHECK(tokens_of.size() == plan.sequences.size());
   step_slots_.clear();
   windows_.clear();
@@ -290,6 +297,7 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   }
   if (step.exposed_wait_ns > 0) count_wait(step.exposed_wait_ns);
   in_step_.clear();
+  in_step_.swap(in_step_ahead_);
   return step;
 }
 

@@ -104,7 +104,8 @@ class Prefetch {
   // way. What they need beyond that was fetched in vain; it is not counted. The ids stay where they
   // are until the next step is committed.
   void fetch_when_sampled(std::span<const SamplingSequence> sequences);
-  // Tokens just sampled, one per sequence at most. Once after each step, if with none.
+  // Tokens just sampled, one per sequence at most. Once after each step, if with none. If they are
+  // in a step ahead already, nothing is fetched.
   void fetch_sampled(std::span<const FetchRange> ranges);
 
   // Rows come from these stores from now on: waits for what is on its way from the old ones, which
@@ -119,13 +120,18 @@ class Prefetch {
   // read, until other stores are used. Returns the requests that read it.
   std::vector<uint64_t> quarantine(size_t table, int64_t row, const memory::Status& status);
 
+  // Whether a step of so many tokens, ahead of the one being run, may be prepared: if neither needs
+  // anything that the host would have to fetch.
+  bool may_run_ahead(int64_t tokens) const;
   // Fetches what the plan needs and nobody fetched; the slots belong to the step from now on.
+  // REQUIRES: no step is being run, or one, and the plan is ahead of it and may_run_ahead().
   //   tokens_of  all known tokens of plan.sequences[i]
   // Returns the staging slot of each token [T]; empty with kSkip. Valid until the next call.
   std::span<const int32_t> prepare(
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
   // Of the step prepared last, if it gathers its rows itself: the canonical ids each token is
-  // hashed with [T, memory::kWindow]; else empty. Valid until the next prepare().
+  // hashed with [T, memory::kWindow], but for the last one of each where the plan is ahead; else
+  // empty. Valid until the next prepare().
   std::span<const int32_t> windows() const { return windows_; }
   // One per Engram layer, in the order of the stores, for the step prepared last. Those of a step
   // that gathers its rows itself tell nothing.
@@ -133,7 +139,7 @@ class Prefetch {
   // For recorded work, once per layer: all slots, and an event that every fetch of tickets() with
   // this very event records anew. Empty with kSkip from the start.
   std::vector<StagedRows> standing_rows() const;
-  // The step prepared last was run.
+  // The oldest step prepared was run.
   StepFetch commit(const BatchPlan& plan);
 
   const FetchUsage& usage(uint64_t request) {
@@ -251,6 +257,7 @@ class Prefetch {
   bool left_to_step(int64_t tokens) const;
   std::span<const int32_t> leave_to_step(
       const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of);
+  bool can_hash(const Fetch& fetch) const;
   void hash_left_to_step(Fetch& fetch);
   void enqueue(Fetch& fetch);
   bool fits_in_compute(int64_t tokens) const;
@@ -317,6 +324,7 @@ class Prefetch {
   std::map<uint64_t, Known> known_;
   std::map<uint64_t, FetchUsage> usage_;
   std::vector<InStep> in_step_;
+  std::vector<InStep> in_step_ahead_;
   std::vector<int32_t> step_slots_;
   std::vector<int32_t> windows_;
   std::vector<uint64_t> step_requests_;

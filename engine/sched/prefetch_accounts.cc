@@ -79,6 +79,7 @@ void Prefetch::count_usage(const Fetch& fetch) {
 void Prefetch::count_fetched() {
   std::erase_if(uncounted_, [this](Fetch* fetch) {
     if (fetch->when_sampled && !fetch->finished->done()) return false;
+    if (fetch->by_step && !can_hash(*fetch)) return false;
     if (fetch->by_step) hash_left_to_step(*fetch);
     if (fetch->when_sampled) {
       hash_ns_ += fetch->hash_ns;
@@ -99,7 +100,7 @@ void Prefetch::count_all_fetched() {
   count_fetched();
 }
 
-// For each request of the step.
+// For each request of the step that is still there.
 void Prefetch::count_wait(int64_t ns) {
   step_requests_.clear();
   for (const InStep& token : in_step_) {
@@ -111,7 +112,8 @@ void Prefetch::count_wait(int64_t ns) {
   std::ranges::sort(step_requests_);
   step_requests_.erase(std::ranges::unique(step_requests_).begin(), step_requests_.end());
   for (const uint64_t request : step_requests_) {
-    usage_.at(request).exposed_wait_ns += static_cast<double>(ns);
+    const auto found = usage_.find(request);
+    if (found != usage_.end()) found->second.exposed_wait_ns += static_cast<double>(ns);
   }
 }
 

@@ -104,8 +104,11 @@ void Prefetch::keep_sampled(std::span<const FetchRange> ranges) {
 
 void Prefetch::fetch_sampled(std::span<const FetchRange> ranges) {
   keep_sampled(ranges);
+  if (!in_step_.empty()) {
+    for (const FetchRange& range : ranges) canonicalize(known_.at(range.sequence), range.tokens);
+    return;
+  }
   if (!fetches_ahead() || left_to_step(std::ssize(ranges))) return;
-  ENGRAM_CHECK(in_step_.empty());
   const auto staged = [this](const FetchRange& r) { return staged_tokens(r) == r.end - r.begin; };
   if (std::ranges::all_of(ranges, staged)) return;
   Fetch& fetch = next_fetch();

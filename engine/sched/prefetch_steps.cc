@@ -26,6 +26,10 @@ void Prefetch::add_window(const Known& known, int64_t end, int64_t most, std::ve
   to->insert(to->end(), last - count, last);
 }
 
+bool Prefetch::may_run_ahead(int64_t tokens) const {
+  return !fetches() || (!windows_.empty() && left_to_step(tokens));
+}
+
 // What was fetched ahead for its tokens is not needed.
 std::span<const int32_t> Prefetch::leave_to_step(
     const BatchPlan& plan, std::span<const std::span<const int32_t>> tokens_of) {
@@ -33,15 +37,20 @@ std::span<const int32_t> Prefetch::leave_to_step(
   Fetch& fetch = next_fetch();
   fetch.by_step = true;
   fetch.tokens = plan.tokens();
-  windows_.clear();
+  std::vector<InStep>& in_step = plan.ahead() ? in_step_ahead_ : in_step_;
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const PlannedSequence& p = plan.sequences[i];
     Known& known = known_.at(p.sequence);
     canonicalize(known, tokens_of[i]);
     free_staged(known, 0, p.begin + 1);
-    add_window(known, p.begin + 1, memory::kWindow, &windows_);
+    if (plan.ahead()) {
+      add_window(known, p.begin, memory::kWindow - 1, &windows_);
+      windows_.push_back(memory::kNoToken);  // until it is sampled
+    } else {
+      add_window(known, p.begin + 1, memory::kWindow, &windows_);
+    }
     fetch.owners.push_back({known.request, p.sequence, {}, p.begin, 1});
-    in_step_.push_back({{.slot = -1, .serial = fetch.serial}, known.request});
+    in_step.push_back({{.slot = -1, .serial = fetch.serial}, known.request});
   }
   uncounted_.push_back(&fetch);
   step_slots_.resize(static_cast<size_t>(plan.tokens()));
@@ -49,12 +58,20 @@ std::span<const int32_t> Prefetch::leave_to_step(
   return step_slots_;
 }
 
+// Not while its tokens are being sampled.
+bool Prefetch::can_hash(const Fetch& fetch) const {
+  return std::ranges::all_of(fetch.owners, [this](const Owner& owner) {
+    return owner.tokens == 0 || owner.begin < std::ssize(known_.at(owner.sequence).canonical);
+  });
+}
+
 void Prefetch::hash_left_to_step(Fetch& fetch) {
   const SteadyClock::time_point begin = SteadyClock::now();
+  std::erase_if(fetch.owners, [](const Owner& owner) { return owner.tokens == 0; });
   for (size_t l = 0; l < layers_.size(); ++l) {
     const memory::TableGeometry& g = layers_[l]->store->geometry();
     std::vector<int64_t>& ids = fetch.row_ids[l];
-    ids.resize(static_cast<size_t>(fetch.tokens * g.columns()));
+    ids.resize(fetch.owners.size() * static_cast<size_t>(g.columns()));
     int64_t* to = ids.data();
     for (const Owner& owner : fetch.owners) {
       const std::vector<int32_t>& canonical = known_.at(owner.sequence).canonical;

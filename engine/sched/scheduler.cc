@@ -24,7 +24,6 @@ void Scheduler::add(Sequence sequence) {
 }
 
 void Scheduler::finish(uint64_t id) {
-  ENGRAM_CHECK(!in_step_);
   pool_.release(get(id).pages);
   running_.erase(id);
   waiting_.erase(id);
@@ -48,7 +47,7 @@ std::string Scheduler::salt_of(const Sequence& s) const {
 }
 
 void Scheduler::use_tables(std::string version) {
-  ENGRAM_CHECK(!in_step_);
+  ENGRAM_CHECK(in_step_ == 0);
   tables_ = std::move(version);
   for (const uint64_t id : running_) get(id).mixed = true;
 }
@@ -60,7 +59,7 @@ bool Scheduler::must_wait_for_another(const Sequence& s) const {
 }
 
 BatchPlan Scheduler::plan() {
-  ENGRAM_CHECK(!in_step_);
+  ENGRAM_CHECK(in_step_ == 0);
   BatchPlan plan;
   plan.step = ++stats_.steps;
   plan.token_begin.push_back(0);
@@ -70,8 +69,54 @@ BatchPlan Scheduler::plan() {
   // Who just lost its pages would only lose them again.
   if (plan.preempted.empty()) admit(plan);
   fill_page_table(plan);
-  in_step_ = true;
+  ++in_step_;
   return plan;
+}
+
+std::optional<BatchPlan> Scheduler::plan_ahead(std::span<const SamplingRow> sampling) {
+  ENGRAM_CHECK(in_step_ == 1);
+  const auto prompt_goes_on = [this](uint64_t id) {
+    const Sequence& s = get(id);
+    return s.computed + s.planned < s.size();
+  };
+  const bool may_admit =
+      !waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs;
+  if (sampling.empty() || may_admit || std::ranges::any_of(running_, prompt_goes_on)) return {};
+  if (!take_pages_ahead(sampling)) return {};
+  BatchPlan plan;
+  plan.step = ++stats_.steps;
+  plan.token_begin.push_back(0);
+  // In the order of plan().
+  std::map<uint64_t, size_t> rows;
+  for (const SamplingRow& s : sampling) rows.emplace(s.sequence, s.row);
+  for (const auto& [id, row] : rows) {
+    Sequence& s = get(id);
+    const PlannedSequence p{
+        .sequence = id,
+        .begin = s.size(),
+        .count = 1,
+        .token_begin = plan.tokens(),
+        .samples = true};
+    plan.logit_tokens.push_back(static_cast<int32_t>(plan.tokens()));
+    plan.sampled_from.push_back(static_cast<int32_t>(row));
+    append_token(plan, s, s.size(), 0);
+    append_sequence(plan, s, p);
+  }
+  fill_page_table(plan);
+  ++in_step_;
+  return plan;
+}
+
+// A page more for each sequence whose pages are full; for all of them, or none.
+bool Scheduler::take_pages_ahead(std::span<const SamplingRow> sampling) {
+  std::vector<Sequence*> full;
+  for (const SamplingRow& row : sampling) {
+    Sequence& s = get(row.sequence);
+    if (pool_.pages_for(s.size() + 1) > std::ssize(s.pages.pages)) full.push_back(&s);
+  }
+  if (std::ssize(full) > pool_.free_pages()) return false;
+  for (Sequence* s : full) ENGRAM_CHECK(pool_.allocate(s->pages, 1));
+  return true;
 }
 
 // Prompts hold all their pages since their admission; only a generated token can need a new one.
@@ -157,21 +202,30 @@ void Scheduler::append(BatchPlan& plan, Sequence& s) {
   p.count = std::min(s.size() - s.computed, room(plan));
   p.token_begin = plan.tokens();
   p.samples = p.begin + p.count == s.size();
-  s.planned = p.count;
-  const int32_t index = static_cast<int32_t>(plan.sequences.size());
-  const int64_t page_tokens = pool_.page_tokens();
   for (int64_t position = p.begin; position < p.begin + p.count; ++position) {
     const size_t at = static_cast<size_t>(position);
     const bool last = position + 1 == s.size();
     const bool prompt_logits =
         s.prompt_logits && position >= s.prompt_logits_done && position + 1 < s.prompt_tokens;
     if (last || prompt_logits) plan.logit_tokens.push_back(static_cast<int32_t>(plan.tokens()));
-    const int64_t page = s.pages.pages[static_cast<size_t>(position / page_tokens)];
-    plan.slots.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
-    plan.positions.push_back(static_cast<int32_t>(position));
-    plan.sequence_of.push_back(index);
-    plan.ids.push_back(s.tokens[at]);
+    append_token(plan, s, position, s.tokens[at]);
   }
+  append_sequence(plan, s, p);
+}
+
+void Scheduler::append_token(
+    BatchPlan& plan, const Sequence& s, int64_t position, int32_t id) const {
+  const int64_t page_tokens = pool_.page_tokens();
+  const int64_t page = s.pages.pages[static_cast<size_t>(position / page_tokens)];
+  plan.slots.push_back(static_cast<int32_t>(page * page_tokens + position % page_tokens));
+  plan.positions.push_back(static_cast<int32_t>(position));
+  plan.sequence_of.push_back(static_cast<int32_t>(plan.sequences.size()));
+  plan.ids.push_back(id);
+}
+
+// Behind its tokens.
+void Scheduler::append_sequence(BatchPlan& plan, Sequence& s, const PlannedSequence& p) const {
+  s.planned += p.count;
   plan.sequences.push_back(p);
   plan.token_begin.push_back(static_cast<int32_t>(plan.tokens()));
   plan.max_pages = std::max(plan.max_pages, pool_.pages_for(p.begin + p.count));
@@ -190,12 +244,13 @@ void Scheduler::fill_page_table(BatchPlan& plan) const {
 
 void Scheduler::commit(
     const BatchPlan& plan, std::span<const int32_t> ids, const std::set<uint64_t>& undone) {
-  ENGRAM_CHECK(in_step_);
-  in_step_ = false;
+  ENGRAM_CHECK(in_step_ > 0);
+  --in_step_;
   size_t sampled = 0;
   for (const PlannedSequence& p : plan.sequences) {
+    if (!sequences_.contains(p.sequence)) continue;
     Sequence& s = get(p.sequence);
-    s.planned = 0;
+    s.planned -= p.count;
     if (undone.contains(p.sequence)) continue;
     s.computed += p.count;
     s.prompt_logits_done =

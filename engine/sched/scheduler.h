@@ -38,7 +38,7 @@ struct Sequence {
   bool running = false;
   bool mixed = false;              // computed with more than one version of the tables
   int64_t computed = 0;            // tokens in the cache
-  int64_t planned = 0;             // tokens of the step being run
+  int64_t planned = 0;             // tokens of the steps being run
   int64_t prompt_logits_done = 0;  // positions whose logits were handed out
   int64_t cached_tokens = 0;       // found in the prefix index at the first admission
   int64_t admissions = 0;
@@ -46,6 +46,12 @@ struct Sequence {
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }
   int64_t generated() const { return size() - prompt_tokens; }
+};
+
+// A sequence that samples in the step being run, and the row of the step's logits it does from.
+struct SamplingRow {
+  uint64_t sequence = 0;
+  size_t row = 0;
 };
 
 struct SchedulerLimits {
@@ -77,16 +83,21 @@ class Scheduler {
 
   // REQUIRES: ids rise; the whole pool can hold the sequence at its greatest length.
   void add(Sequence sequence);
-  // Forgets a sequence and gives its pages back. REQUIRES: known; no plan is being run.
+  // Forgets a sequence and gives its pages back. REQUIRES: known; if a step it is in is being run,
+  // whatever uses its pages next runs after that.
   void finish(uint64_t id);
   // Null if unknown. Valid until finish().
   const Sequence* find(uint64_t id) const;
 
   // The next step; without tokens if there is nothing to do. REQUIRES: the last one is committed.
   BatchPlan plan();
-  // The step was run: its tokens are in the cache, and ids[i] follows the i-th sequence of the plan
-  // that samples. For the sequences in `undone` nothing happened: they have no entry in `ids`, and
-  // their tokens are planned again.
+  // The step after the one being run, whose results nobody knows yet: the next token of each of
+  // these sequences, which it samples. Nothing if that step may have anything else to do, such as
+  // another sequence's prompt, or to wait for pages. REQUIRES: one plan is being run.
+  std::optional<BatchPlan> plan_ahead(std::span<const SamplingRow> sampling);
+  // The oldest step being run was run: its tokens are in the cache, and ids[i] follows the i-th
+  // sequence of the plan that samples and was not finished meanwhile. For the sequences in `undone`
+  // nothing happened: they have no entry in `ids`, and their tokens are planned again.
   void commit(
       const BatchPlan& plan, std::span<const int32_t> ids, const std::set<uint64_t>& undone = {});
 
@@ -111,8 +122,11 @@ class Scheduler {
   void plan_running(BatchPlan& plan, bool decodes);
   void admit(BatchPlan& plan);
   bool take_pages(Sequence& s);
+  bool take_pages_ahead(std::span<const SamplingRow> sampling);
   void preempt_newest(BatchPlan& plan);
   void append(BatchPlan& plan, Sequence& s);
+  void append_token(BatchPlan& plan, const Sequence& s, int64_t position, int32_t id) const;
+  void append_sequence(BatchPlan& plan, Sequence& s, const PlannedSequence& p) const;
   void fill_page_table(BatchPlan& plan) const;
   int64_t room(const BatchPlan& plan) const {
     return limits_.max_num_batched_tokens - plan.tokens();
@@ -123,7 +137,7 @@ class Scheduler {
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;
   std::set<uint64_t> running_;
   std::set<uint64_t> waiting_;
-  bool in_step_ = false;
+  int in_step_ = 0;     // plans being run
   std::string tables_;  // version
   SchedulerStats stats_;
 };

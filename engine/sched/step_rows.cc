@@ -19,10 +19,22 @@ Result<std::unique_ptr<StepRows>> StepRows::make(
     memory::Stream& stream,
     memory::EnqueueDecode decode,
     std::span<const memory::TableGeometry* const> layers,
+    const TokenMap& token_map,
+    int64_t vocab_size,
     memory::DType act,
     int64_t max_tokens) {
   ENGRAM_CHECK(decode != nullptr);
   std::unique_ptr<StepRows> made(new StepRows(device, decode));
+  std::vector<int32_t> canonical;
+  for (int64_t id = 0; id < vocab_size; ++id) {
+    canonical.push_back(token_map.of(static_cast<int32_t>(id)));
+  }
+  const int64_t map_bytes = vocab_size * static_cast<int64_t>(sizeof(int32_t));
+  Result<memory::Buffer> map = device.allocate("token map", map_bytes);
+  if (!map.ok()) return map.status();
+  made->canonical_ = std::move(map).value();
+  device.copy(stream, made->canonical_.data(), canonical.data(), map_bytes);
+  stream.synchronize();
   for (const memory::TableGeometry* geometry : layers) {
     Layer& layer = made->layers_.emplace_back();
     Result<memory::DeviceRowHash> hash = memory::DeviceRowHash::make(device, stream, *geometry);
@@ -101,7 +113,7 @@ std::vector<StagedRows> StepRows::enqueue(
 }
 
 int64_t StepRows::bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = canonical_.bytes();
   for (const Layer& layer : layers_) bytes += layer.staging.bytes();
   return bytes;
 }

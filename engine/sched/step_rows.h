@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/model/ngram.h"
 #include "engine/sched/gather_choice.h"
 #include "memory/base/status.h"
 #include "memory/base/tensor.h"
@@ -33,13 +34,16 @@ struct StagedRows {
 
 class StepRows {
  public:
-  // One layer per geometry, each for the rows of max_tokens. No layer is read until use().
-  // RESOURCE_EXHAUSTED without device memory. Everything referred to outlives the object.
+  // One layer per geometry, each for the rows of max_tokens. No layer is read until use(). Ids of a
+  // vocabulary of that size may be sampled. RESOURCE_EXHAUSTED without device memory. Everything
+  // referred to outlives the object.
   static memory::Result<std::unique_ptr<StepRows>> make(
       memory::Device& device,
       memory::Stream& stream,
       memory::EnqueueDecode decode,
       std::span<const memory::TableGeometry* const> layers,
+      const TokenMap& token_map,
+      int64_t vocab_size,
       memory::DType act,
       int64_t max_tokens);
 
@@ -65,6 +69,8 @@ class StepRows {
   std::vector<StagedRows> enqueue(
       memory::Stream& compute, const int32_t* windows, const int32_t* slots, int64_t tokens);
 
+  // What the token map makes of each id of the vocabulary, in device memory.
+  const int32_t* canonical() const { return canonical_.as<int32_t>(); }
   int64_t bytes() const;
 
  private:
@@ -88,6 +94,7 @@ class StepRows {
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
   std::unique_ptr<memory::Stream> side_;
   std::unique_ptr<memory::Event> begun_;
+  memory::Buffer canonical_;
 
   std::vector<Layer> layers_;
   uint64_t version_ = 0;

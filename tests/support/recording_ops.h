@@ -12,6 +12,8 @@ class RecordingOps : public engine::Ops {
   int64_t matrix_bytes(memory::DType dtype, int64_t rows, int64_t cols) const override {
     return rows * cols * memory::dtype_bytes(dtype);
   }
+  bool copies_rows() const override { return true; }
+  void deliver_samples() override {}
 
  private:
   using Batch = engine::Batch;
@@ -52,8 +54,13 @@ class RecordingOps : public engine::Ops {
       Stream&, const Batch&, View, View, float, View, int, const ConvLayer&, View) override {
     unused();
   }
+  void do_feed_sampled(Stream&, const engine::SampledFeed&) override { unused(); }
   void do_sample(
-      Stream&, View, std::span<const engine::SampleRow>, std::span<engine::SampleResult>) override {
+      Stream&,
+      View,
+      std::span<const engine::SampleRow>,
+      std::span<engine::SampleResult>,
+      const engine::SampledIds&) override {
     unused();
   }
 };

@@ -18,6 +18,7 @@ inline std::vector<engine::SampleResult> sample(
   const View view = rig.put(logits, DType::kF32);
   rig.ops().sample(rig.stream(), view, rows, results);
   rig.stream().synchronize();
+  rig.ops().deliver_samples();
   return results;
 }
 

@@ -81,6 +81,11 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->group(kGroup);
   command
       .add_flag(
+          "--async-scheduling,!--no-async-scheduling", o.async_scheduling,
+          "Enqueue a recorded decode step while the one before it runs (cuda) [on]")
+      ->group(kGroup);
+  command
+      .add_flag(
           "--pdl,!--no-pdl", o.pdl,
           "Start kernels while those before them still run (cuda, programmatic dependent launch) "
           "[on]")

@@ -22,6 +22,8 @@ class CpuOps : public Ops {
   memory::Status allocate_scratch();
 
   int64_t matrix_bytes(DType dtype, int64_t rows, int64_t cols) const override;
+  bool copies_rows() const override { return false; }
+  void deliver_samples() override {}  // the stream writes them
 
  private:
   // matrix.cc: the packed layout, and reading single rows of it.
@@ -78,11 +80,13 @@ class CpuOps : public Ops {
       View h) override;
 
   // sampling.cc
+  void do_feed_sampled(Stream& stream, const SampledFeed& feed) override;
   void do_sample(
       Stream& stream,
       View logits,
       std::span<const SampleRow> rows,
-      std::span<SampleResult> results) override;
+      std::span<SampleResult> results,
+      const SampledIds& ids) override;
 
   // Constant.
   memory::CpuDevice& device_;

@@ -26,6 +26,9 @@ class CudaOps : public Ops {
 
   // Rows one after the other, as stored.
   int64_t matrix_bytes(DType dtype, int64_t rows, int64_t cols) const override;
+  bool copies_rows() const override { return true; }
+  // sampling.cu
+  void deliver_samples() override;
 
  private:
   // matrix.cu
@@ -88,11 +91,13 @@ class CudaOps : public Ops {
 
   // sampling.cu
   memory::Status allocate_sampling_scratch();
+  void do_feed_sampled(Stream& stream, const SampledFeed& feed) override;
   void do_sample(
       Stream& stream,
       View logits,
       std::span<const SampleRow> rows,
-      std::span<SampleResult> results) override;
+      std::span<SampleResult> results,
+      const SampledIds& ids) override;
 
   memory::Device& device_;
   const OpsLimits limits_;

@@ -110,6 +110,10 @@ __device__ inline void apply_changes(const SampleArgs& a, int32_t row) {
   const RowParams& p = a.params[row];
   const RowLists lists = lists_of(a, row);
   const int32_t ids = list_ids(p);
+  if (p.newest_on_device != 0) {
+    if (threadIdx.x == 0) a.words[p.first_word + ids - 1] = a.before[row];
+    __syncthreads();
+  }
   lists.step(0, ids, [&](int32_t i, const uint32_t* place) { lists.saved[i] = *place; });
   const float* bias = reinterpret_cast<const float*>(lists.ids + ids);
   if (p.bias > 0) apply_bias(lists, p.bias, bias);

@@ -31,6 +31,7 @@ struct RowParams {
   int32_t banned = 0;
   int32_t prompt = 0;
   int32_t generated = 0;
+  int32_t newest_on_device = 0;  // the last of `generated` is SampleArgs::before's
 };
 
 struct RowResult {
@@ -51,7 +52,9 @@ struct SampleArgs {
   int32_t vocab = 0;                  // V
   int32_t groups = 0;                 // of a row
   const RowParams* params = nullptr;  // [n]
-  const int32_t* words = nullptr;
+  int32_t* words = nullptr;           // one of each row that is newest_on_device is written here
+  const int32_t* before = nullptr;    // [n] as SampledIds
+  int32_t* now = nullptr;             // [n] as SampledIds
   // The ids' logits before any change, and room to change them in; indexed like the words.
   uint32_t* saved = nullptr;
   uint32_t* pending = nullptr;

@@ -17,6 +17,9 @@ constexpr float kLeastTemperature = 1e-30f;
 constexpr int64_t kLeastWords = int64_t{1} << 18;
 constexpr int64_t kLeastBest = int64_t{1} << 13;
 
+// Until the device puts one there.
+constexpr int32_t kNoId = -1;
+
 int64_t groups_of(int64_t vocab) {
   return (vocab + kGroup - 1) / kGroup;
 }
@@ -27,9 +30,11 @@ struct Lists {
   std::span<const int32_t> banned;
   std::span<const int32_t> prompt;
   std::span<const int32_t> generated;
+  bool newest_on_device = false;  // has a word after those of `generated`
 
   int64_t ids() const { return std::ssize(bias) + std::ssize(banned) + penalised(); }
-  int64_t penalised() const { return std::ssize(prompt) + std::ssize(generated); }
+  int64_t penalised() const { return std::ssize(prompt) + generated_words(); }
+  int64_t generated_words() const { return std::ssize(generated) + (newest_on_device ? 1 : 0); }
   int64_t words() const { return ids() + std::ssize(bias); }
 };
 
@@ -42,6 +47,7 @@ Lists lists_of(const SampleRow& row) {
   if (repetition) lists.prompt = row.prompt_ids;
   if (repetition || row.presence_penalty != 0.f || row.frequency_penalty != 0.f) {
     lists.generated = row.generated_ids;
+    lists.newest_on_device = row.newest_on_device;
   }
   return lists;
 }
@@ -64,7 +70,8 @@ RowParams params_of(const SampleRow& row, const Lists& lists, int64_t vocab) {
   p.bias = static_cast<int32_t>(lists.bias.size());
   p.banned = static_cast<int32_t>(lists.banned.size());
   p.prompt = static_cast<int32_t>(lists.prompt.size());
-  p.generated = static_cast<int32_t>(lists.generated.size());
+  p.generated = static_cast<int32_t>(lists.generated_words());
+  p.newest_on_device = lists.newest_on_device ? 1 : 0;
   return p;
 }
 
@@ -74,6 +81,7 @@ void write_words(const Lists& lists, int32_t* to) {
   for (const std::span<const int32_t> ids : {lists.banned, lists.prompt, lists.generated}) {
     to = std::copy(ids.begin(), ids.end(), to);
   }
+  if (lists.newest_on_device) *to++ = kNoId;
   for (const auto& [id, bias] : lists.bias) *to++ = std::bit_cast<int32_t>(bias);
 }
 
@@ -151,7 +159,7 @@ SampleArgs SampleStaging::args_of(const Slot& slot, View logits, int64_t rows) c
   a.groups = static_cast<int32_t>(groups_of(logits.cols));
   a.params = device_bytes_.as<RowParams>();
   int32_t* words = reinterpret_cast<int32_t*>(device_bytes_.as<RowParams>() + kBatchRows);
-  a.words = reinterpret_cast<const int32_t*>(a.params + rows);
+  a.words = reinterpret_cast<int32_t*>(device_bytes_.as<RowParams>() + rows);
   a.saved = reinterpret_cast<uint32_t*>(words + max_words_);
   a.pending = a.saved + max_words_;
   const int64_t groups = kBatchRows * groups_of(max_vocab_);
@@ -170,6 +178,7 @@ SampleBatch SampleStaging::upload(Stream& stream, View logits, std::span<const S
   current_ = (current_ + 1) % kSlots;
   Slot& slot = slots_[current_];
   slot.done->synchronize();
+  deliver(slot);
   RowParams* params = slot.inputs.as<RowParams>();
   // How many rows fit comes first: the words lie behind their arguments.
   SampleBatch batch;
@@ -201,13 +210,25 @@ SampleBatch SampleStaging::upload(Stream& stream, View logits, std::span<const S
   return batch;
 }
 
-void SampleStaging::deliver(Stream& stream, std::span<SampleResult> results) {
-  const Slot& slot = slots_[current_];
-  stream.enqueue_host([&slot, results] { unpack(slot, results); });
+void SampleStaging::expect(Stream& stream, std::span<SampleResult> results) {
+  Slot& slot = slots_[current_];
+  slot.expected = results;
   stream.record(*slot.done);
 }
 
-void SampleStaging::unpack(const Slot& slot, std::span<SampleResult> results) {
+void SampleStaging::deliver_all() {
+  for (size_t i = 1; i <= kSlots; ++i) {
+    Slot& slot = slots_[(current_ + i) % kSlots];
+    if (slot.expected.empty()) continue;
+    if (!slot.done->done()) return;
+    deliver(slot);
+  }
+}
+
+// REQUIRES: the batch is done. A device that failed left anything there.
+void SampleStaging::deliver(Slot& slot) const {
+  const std::span<SampleResult> results = std::exchange(slot.expected, {});
+  if (results.empty() || !device_.failure().ok()) return;
   const RowParams* params = slot.inputs.as<RowParams>();
   const RowResult* rows = slot.outputs.as<RowResult>();
   uint64_t* best = reinterpret_cast<uint64_t*>(slot.outputs.as<RowResult>() + kBatchRows);

@@ -2,8 +2,7 @@
 //
 // Rows are taken in batches that fit the memory set aside at the start. Arguments and results of a
 // batch lie in pinned host memory, of which there are several sets: a batch waits for nothing but
-// the batch that used its set before. Engine thread; results are unpacked by a host thread
-// of the stream.
+// the batch that used its set before. Engine thread.
 // Included by .cu files only.
 #pragma once
 
@@ -34,23 +33,27 @@ class SampleStaging {
   // REQUIRES: a vocabulary within OpsLimits::max_rows and kMaxVocab; a row's prompt and output
   // within OpsLimits::max_context, its banned and biased ids not more than the vocabulary.
   SampleBatch upload(Stream& stream, View logits, std::span<const SampleRow> rows);
-  // Behind the batch's kernels: once the stream has come this far, the results are written.
-  void deliver(Stream& stream, std::span<SampleResult> results);
+  // Behind the batch's kernels: where its results go when they are delivered.
+  void expect(Stream& stream, std::span<SampleResult> results);
+  // Writes the results of the batches that the stream has passed.
+  void deliver_all();
 
  private:
   struct Slot {
     memory::Buffer inputs;   // RowParams of the batch, then words
     memory::Buffer outputs;  // RowResult [kBatchRows], then keys of the best
     std::unique_ptr<memory::Event> done;
+    std::span<SampleResult> expected;  // of the batch; empty: delivered
   };
 
   SampleStaging(memory::Device& device, const OpsLimits& limits);
   memory::Status allocate();
   SampleArgs args_of(const Slot& slot, View logits, int64_t rows) const;
-  static void unpack(const Slot& slot, std::span<SampleResult> results);
+  void deliver(Slot& slot) const;
 
   static constexpr int64_t kBatchRows = 256;
-  static constexpr size_t kSlots = 3;
+  // Of two steps, of up to 768 rows each.
+  static constexpr size_t kSlots = 6;
 
   // Constant.
   memory::Device& device_;
@@ -59,7 +62,8 @@ class SampleStaging {
   const int64_t max_best_;
   memory::Buffer device_bytes_;
 
-  // Engine thread; a slot is read by the stream until it is done.
+  // Engine thread; a slot is read by the stream until it is done. In the order of the batches the
+  // oldest is the one after current_.
   std::array<Slot, kSlots> slots_;
   size_t current_ = 0;
 };

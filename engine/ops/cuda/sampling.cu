@@ -77,7 +77,19 @@ __global__ void __launch_bounds__(kMaxThreads, 2) finish_kernel(const SampleArgs
     row.masses = a.raw_masses + first_group;
     find_logprobs(row, raw_top, p, a.best, &result);
   }
-  if (threadIdx.x == 0) a.results[index] = result;
+  if (threadIdx.x != 0) return;
+  a.results[index] = result;
+  if (a.now != nullptr) a.now[index] = result.id;
+}
+
+// A thread per token.
+__global__ void feed_kernel(const SampledFeed a) {
+  wait_for_turn();
+  const int64_t t = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (t >= a.tokens || a.from[t] < 0) return;
+  const int32_t id = max(a.sampled[a.from[t]], 0);
+  a.ids[t] = id;
+  if (a.windows != nullptr) a.windows[(t + 1) * a.window - 1] = a.canonical[id];
 }
 
 int threads_for(int64_t warps) {
@@ -111,16 +123,34 @@ memory::Status CudaOps::allocate_sampling_scratch() {
   return {};
 }
 
+void CudaOps::do_feed_sampled(Stream& stream, const SampledFeed& feed) {
+  constexpr int kThreads = 128;
+  const unsigned blocks = static_cast<unsigned>((feed.tokens + kThreads - 1) / kThreads);
+  launch(
+      feed_kernel,
+      {.blocks = dim3(blocks), .threads = kThreads, .stream = memory::native_stream(stream)}, feed);
+}
+
 void CudaOps::do_sample(
-    Stream& stream, View logits, std::span<const SampleRow> rows, std::span<SampleResult> results) {
+    Stream& stream,
+    View logits,
+    std::span<const SampleRow> rows,
+    std::span<SampleResult> results,
+    const SampledIds& ids) {
   for (int64_t first = 0; first < logits.rows;) {
     const size_t done = static_cast<size_t>(first);
-    const SampleBatch batch = sample_staging_->upload(
+    SampleBatch batch = sample_staging_->upload(
         stream, logits.row_range(first, logits.rows - first), rows.subspan(done));
+    if (ids.before != nullptr) batch.args.before = ids.before + first;
+    if (ids.now != nullptr) batch.args.now = ids.now + first;
     launch_batch(memory::native_stream(stream), batch);
-    sample_staging_->deliver(stream, results.subspan(done, static_cast<size_t>(batch.args.rows)));
+    sample_staging_->expect(stream, results.subspan(done, static_cast<size_t>(batch.args.rows)));
     first += batch.args.rows;
   }
+}
+
+void CudaOps::deliver_samples() {
+  sample_staging_->deliver_all();
 }
 
 }  // namespace engram::engine::cuda

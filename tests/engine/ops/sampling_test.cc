@@ -122,6 +122,7 @@ TEST_CASE("the widest vocabulary a config may have is drawn from", "[sampling]")
     const std::vector<SampleRow> rows = {free, filtered};
     rig.ops().sample(rig.stream(), logits, rows, results);
     rig.stream().synchronize();
+    rig.ops().deliver_samples();
     // All ids are equally likely, and of equals the lower ids come first.
     const double share = engine::cpu::uniform(kSeed, draw);
     CHECK(std::abs(results[0].id - share * kWidest) < 2.0);
@@ -282,6 +283,7 @@ TEST_CASE("draws from a wide vocabulary follow its distribution", "[sampling]") 
     std::vector<SampleResult> results(1);
     rig.ops().sample(rig.stream(), view, rows, results);
     rig.stream().synchronize();
+    rig.ops().deliver_samples();
     ++seen[static_cast<size_t>(results[0].id % 10)];
     ++thirds[static_cast<size_t>(results[0].id / 500)];
   }
@@ -550,6 +552,7 @@ TEST_CASE("bias, bans and penalties of one row add up, and the logits stay", "[s
     std::vector<SampleResult> results(1);
     rig.ops().sample(rig.stream(), view, std::span(&c.row, 1), results);
     CHECK(rig.get(view).values == logits.values);
+    rig.ops().deliver_samples();
     CHECK(results[0].id == best);
     const SampleResult raw = [&] {
       SampleRow row;
@@ -591,6 +594,7 @@ TEST_CASE("calls in flight do not disturb each other", "[sampling]") {
       if (waits) rig.stream().synchronize();
     }
     rig.stream().synchronize();
+    rig.ops().deliver_samples();
     return results;
   };
   const auto one_by_one = run(true);

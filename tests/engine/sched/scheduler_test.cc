@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -27,6 +28,7 @@ struct Setup {
   int64_t longest = 100;  // of one sequence; fits the pool
   int arrivals = 300;
   bool aborts = true;
+  bool ahead = true;  // steps are planned while the one before them runs, where that can be
 };
 
 bool same_plan(const BatchPlan& a, const BatchPlan& b) {
@@ -38,6 +40,7 @@ bool same_plan(const BatchPlan& a, const BatchPlan& b) {
          a.sequence_of == b.sequence_of && a.token_begin == b.token_begin &&
          a.max_pages == b.max_pages && a.page_table == b.page_table &&
          a.logit_tokens == b.logit_tokens && a.preempted == b.preempted &&
+         a.sampled_from == b.sampled_from &&
          std::ranges::equal(a.sequences, b.sequences, same_sequence);
 }
 
@@ -53,20 +56,18 @@ class World {
         content_(static_cast<size_t>(setup.pages * setup.page_tokens)) {}
 
   void run() {
-    int64_t idle_steps = 0;
-    for (int64_t step = 0; arrived_ < setup_.arrivals || !scheduler_.empty(); ++step) {
+    std::optional<BatchPlan> running;
+    for (int64_t step = 0; arrived_ < setup_.arrivals || !scheduler_.empty() || running; ++step) {
       REQUIRE(step < 100000);
       arrive();
       abort_some();
-      const BatchPlan plan = scheduler_.plan();
-      REQUIRE(same_plan(plan, twin_.plan()));
-      idle_steps = plan.tokens() == 0 ? idle_steps + 1 : 0;
-      REQUIRE((plan.tokens() > 0 || live_.empty()));
-      check_plan(plan);
+      if (!running) running = next_plan();
       check_upcoming();
-      compute(plan);
-      commit(plan);
+      std::optional<BatchPlan> ahead = plan_ahead(*running);
+      compute(*running);
+      commit(*running);
       check_pages();
+      running = std::move(ahead);
     }
     REQUIRE(pool_.free_pages() == pool_.pages());
     REQUIRE(finished_ + aborted_ == arrived_);
@@ -74,6 +75,8 @@ class World {
 
   SchedulerStats stats() const { return scheduler_.stats(); }
   int64_t shared_logits() const { return prompt_logits_; }
+  int64_t ahead() const { return ahead_; }
+  int64_t computed_in_vain() const { return in_vain_; }
 
  private:
   struct Live {
@@ -129,6 +132,47 @@ class World {
     scheduler_.finish(id);
     twin_.finish(id);
     live_.erase(id);
+  }
+
+  BatchPlan next_plan() {
+    BatchPlan plan = scheduler_.plan();
+    REQUIRE(same_plan(plan, twin_.plan()));
+    REQUIRE((plan.tokens() > 0 || live_.empty()));
+    check_plan(plan);
+    return plan;
+  }
+
+  // Ended ones may be in the step that runs.
+  std::optional<BatchPlan> plan_ahead(const BatchPlan& running) {
+    if (!setup_.ahead || random_() % 4 == 0) return {};
+    std::vector<SamplingRow> sampling;
+    for (size_t row = 0; row < running.logit_tokens.size(); ++row) {
+      const size_t t = static_cast<size_t>(running.logit_tokens[row]);
+      const size_t index = static_cast<size_t>(running.sequence_of[t]);
+      const auto live = live_.find(running.sequences[index].sequence);
+      if (live == live_.end() || running.positions[t] + 1 < live->second.prompt) continue;
+      const int64_t generated = running.positions[t] + 2 - live->second.prompt;
+      if (generated < live->second.target) sampling.push_back({live->first, row});
+    }
+    std::optional<BatchPlan> plan = scheduler_.plan_ahead(sampling);
+    const std::optional<BatchPlan> twin = twin_.plan_ahead(sampling);
+    REQUIRE(plan.has_value() == twin.has_value());
+    if (!plan.has_value()) return {};
+    REQUIRE(same_plan(*plan, *twin));
+    ++ahead_;
+    REQUIRE(plan->decodes());
+    REQUIRE(plan->tokens() == std::ssize(sampling));
+    REQUIRE(plan->page_table.size() == sampling.size() * static_cast<size_t>(plan->max_pages));
+    for (size_t i = 0; i < plan->sequences.size(); ++i) {
+      const PlannedSequence& p = plan->sequences[i];
+      const auto from = std::ranges::find(sampling, p.sequence, &SamplingRow::sequence);
+      REQUIRE(from != sampling.end());
+      REQUIRE(plan->sampled_from[i] == static_cast<int32_t>(from->row));
+      REQUIRE(p.begin == scheduler_.find(p.sequence)->size());
+      REQUIRE(plan->slots[i] == slot_of(*plan, i, p.begin));
+      REQUIRE(pool_.holders(plan->slots[i] / setup_.page_tokens) == 1);
+    }
+    return plan;
   }
 
   void check_plan(const BatchPlan& plan) {
@@ -187,6 +231,14 @@ class World {
   void compute(const BatchPlan& plan) {
     for (size_t i = 0; i < plan.sequences.size(); ++i) {
       const PlannedSequence& p = plan.sequences[i];
+      if (!live_.contains(p.sequence)) {
+        REQUIRE(p.count == 1);
+        REQUIRE_FALSE(
+            pool_.published(plan.slots[static_cast<size_t>(p.token_begin)] / setup_.page_tokens));
+        content_[static_cast<size_t>(plan.slots[static_cast<size_t>(p.token_begin)])] = 0;
+        ++in_vain_;
+        continue;
+      }
       const Live& live = live_.at(p.sequence);
       uint64_t prefix = mix(live.salt.size(), 1);
       for (int64_t position = 0; position < p.begin + p.count; ++position) {
@@ -199,6 +251,7 @@ class World {
     for (const int32_t token : plan.logit_tokens) {
       const size_t t = static_cast<size_t>(token);
       const PlannedSequence& p = plan.sequences[static_cast<size_t>(plan.sequence_of[t])];
+      if (!live_.contains(p.sequence)) continue;
       Live& live = live_.at(p.sequence);
       const int64_t position = plan.positions[t];
       if (position + 1 < live.prompt) {
@@ -215,7 +268,7 @@ class World {
     std::vector<int32_t> ids;
     std::vector<uint64_t> ended;
     for (const PlannedSequence& p : plan.sequences) {
-      if (!p.samples) continue;
+      if (!p.samples || !live_.contains(p.sequence)) continue;
       Live& live = live_.at(p.sequence);
       ids.push_back(static_cast<int32_t>(random_() % 2));
       live.tokens.push_back(ids.back());
@@ -223,7 +276,9 @@ class World {
         REQUIRE(static_cast<int64_t>(live.logits_seen.size()) == live.prompt - 1);
       }
       const int64_t generated = static_cast<int64_t>(live.tokens.size()) - live.prompt;
-      if (generated == live.target) ended.push_back(p.sequence);
+      // Some end by what was sampled.
+      const bool stops = setup_.aborts && random_() % 50 == 0;
+      if (generated == live.target || stops) ended.push_back(p.sequence);
     }
     scheduler_.commit(plan, ids);
     twin_.commit(plan, ids);
@@ -262,6 +317,8 @@ class World {
   int64_t finished_ = 0;
   int64_t aborted_ = 0;
   int64_t prompt_logits_ = 0;
+  int64_t ahead_ = 0;
+  int64_t in_vain_ = 0;
 };
 
 Sequence sequence(uint64_t id, int64_t size) {
@@ -276,6 +333,7 @@ Sequence sequence(uint64_t id, int64_t size) {
 }  // namespace
 
 TEST_CASE("scheduler: random load on a small pool", "[sched]") {
+  int64_t in_vain = 0;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     CAPTURE(seed);
     World world(Setup{}, seed);
@@ -283,7 +341,10 @@ TEST_CASE("scheduler: random load on a small pool", "[sched]") {
     CHECK(world.stats().preemptions > 0);
     CHECK(world.stats().prefix_hit_tokens > 0);
     CHECK(world.shared_logits() > 0);
+    CHECK(world.ahead() > 0);
+    in_vain += world.computed_in_vain();
   }
+  CHECK(in_vain > 0);
 }
 
 TEST_CASE("scheduler: random load, other shapes", "[sched]") {
@@ -374,6 +435,53 @@ TEST_CASE("scheduler: the newest is preempted and computed again", "[sched]") {
   scheduler.commit(again, std::vector<int32_t>{7});
   scheduler.finish(2);
   CHECK(pool.free_pages() == 6);
+}
+
+TEST_CASE("scheduler: a step is planned ahead where nothing else could be in it", "[sched]") {
+  memory::PagePool pool(4, 4);
+  Scheduler scheduler(
+      {.max_num_seqs = 2, .max_num_batched_tokens = 8, .prefix_caching = false}, pool);
+  scheduler.add(sequence(1, 3));
+  scheduler.add(sequence(2, 7));
+  const BatchPlan first = scheduler.plan();
+  REQUIRE(first.tokens() == 8);
+  CHECK_FALSE(scheduler.plan_ahead({{{1, 0}}}).has_value());  // a prompt goes on
+  scheduler.commit(first, std::vector<int32_t>{11});
+  const BatchPlan second = scheduler.plan();
+  REQUIRE(second.logit_tokens == std::vector<int32_t>{0, 2});
+  CHECK_FALSE(scheduler.plan_ahead({}).has_value());
+  const std::optional<BatchPlan> ahead = scheduler.plan_ahead({{{2, 1}, {1, 0}}});
+  REQUIRE(ahead.has_value());
+  CHECK(ahead->decodes());
+  CHECK(ahead->sequences[0].sequence == 1);
+  CHECK(ahead->sampled_from == std::vector<int32_t>{0, 1});
+  CHECK(ahead->positions == std::vector<int32_t>{4, 7});
+  CHECK(pool.free_pages() == 0);
+  scheduler.commit(second, std::vector<int32_t>{12, 21});
+  // The second ends while the step it is in is being run.
+  scheduler.finish(2);
+  scheduler.add(sequence(3, 2));
+  CHECK_FALSE(scheduler.plan_ahead({{{1, 0}}}).has_value());  // there is room for the third
+  scheduler.commit(*ahead, std::vector<int32_t>{13});
+  CHECK(scheduler.find(1)->tokens.back() == 13);
+  CHECK(scheduler.find(1)->computed == 5);
+  const BatchPlan third = scheduler.plan();
+  CHECK(third.sequences.size() == 2);
+  scheduler.add(sequence(4, 2));  // there is no room for it
+  CHECK(scheduler.plan_ahead({{{1, 0}, {3, 1}}}).has_value());
+}
+
+TEST_CASE("scheduler: a step that needs more pages than there are is not ahead", "[sched]") {
+  memory::PagePool pool(2, 4);
+  Scheduler scheduler(
+      {.max_num_seqs = 2, .max_num_batched_tokens = 8, .prefix_caching = false}, pool);
+  scheduler.add(sequence(1, 4));
+  const BatchPlan plan = scheduler.plan();
+  scheduler.add(sequence(2, 1));
+  scheduler.commit(plan, std::vector<int32_t>{5});
+  const BatchPlan both = scheduler.plan();
+  REQUIRE(both.sequences.size() == 1);                        // it takes the last page
+  CHECK_FALSE(scheduler.plan_ahead({{{1, 0}}}).has_value());  // the second waits for one
 }
 
 TEST_CASE("scheduler: a step that is undone for a sequence leaves it as it was", "[sched]") {
