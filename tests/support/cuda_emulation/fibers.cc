@@ -16,20 +16,27 @@ namespace {
 // frames several times larger.
 constexpr size_t kStackBytes = size_t{256} << 10;
 
+// Stacks begin at equal distances, where all of them would compete for the same few lines of the
+// cache: each fibre begins a little below its stack's end.
+constexpr size_t kOffsetBytes = 320;
+constexpr size_t kOffsets = 16;
+
 // A stack whose bounds are known; boost frees it when the fibre ends, the pool keeps it instead.
 class KeptStack {
  public:
-  explicit KeptStack(std::byte* begin) : begin_(begin) {}
+  KeptStack(std::byte* begin, size_t index)
+      : begin_(begin), size_(kStackBytes - index % kOffsets * kOffsetBytes) {}
   boost::context::stack_context allocate() {
     boost::context::stack_context context;
-    context.size = kStackBytes;
-    context.sp = begin_ + kStackBytes;
+    context.size = size_;
+    context.sp = begin_ + size_;
     return context;
   }
   void deallocate(boost::context::stack_context&) {}
 
  private:
   std::byte* begin_;
+  size_t size_;
 };
 
 }  // namespace
@@ -79,9 +86,10 @@ void FiberPool::to_scheduler(Fiber& fiber) {
 
 void FiberPool::reserve(size_t count) {
   while (fibers_.size() < count) {
+    const size_t index = fibers_.size();
     Fiber* fiber = fibers_.emplace_back(std::make_unique<Fiber>()).get();
     fiber->inside = boost::context::fiber(
-        std::allocator_arg, KeptStack(fiber->stack.get()),
+        std::allocator_arg, KeptStack(fiber->stack.get(), index),
         [this, fiber](boost::context::fiber&& scheduler) {
           fiber->outside = std::move(scheduler);
 #if defined(__SANITIZE_ADDRESS__)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -31,6 +32,12 @@ enum class State : uint8_t { kReady, kAtBarrier, kAtWarpMeeting, kEnded };
 
 enum class Turns : uint8_t { kNone, kOnlyPolled, kSome };
 
+// What lanes brought to where they met, until each of them has read it.
+struct Meeting {
+  WarpValues values;
+  int readers = 0;
+};
+
 struct Thread {
   State state = State::kEnded;
   bool in_turn = false;  // waited for the kernel before
@@ -39,7 +46,7 @@ struct Thread {
   std::source_location at;
   unsigned mask = 0;
   std::array<std::byte, WarpValues::kBytes> value{};
-  std::shared_ptr<const WarpValues> met;  // shared by the lanes that met, until each has read it
+  Meeting* met = nullptr;
 };
 
 struct FreeDeleter {
@@ -76,7 +83,7 @@ std::string text(const std::source_location& at) {
 
 bool same_place(const std::source_location& a, const std::source_location& b) {
   return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 // One OS thread's grids.
@@ -86,6 +93,8 @@ class Runner {
 
   void wait(State state, unsigned mask, std::source_location at);
   void poll();
+  // The thread has read what it met for.
+  void leave_meeting(Thread& thread);
   Thread& thread() { return threads_[current_]; }
   int lane() const { return static_cast<int>(current_ % kWarp); }
   void* dynamic() { return dynamic_.get(); }
@@ -99,11 +108,14 @@ class Runner {
   bool end_barrier();
   bool end_meetings(size_t begin, size_t end);
   bool end_meeting(size_t first);
+  Meeting* new_meeting();
   [[noreturn]] void report_stuck();
 
   FiberPool fibers_;
   std::vector<Thread> threads_;
   std::vector<size_t> turns_;
+  std::vector<std::unique_ptr<Meeting>> meetings_;
+  std::vector<Meeting*> free_meetings_;
   bool early_ = false;
   bool warps_in_step_ = false;  // else one warp after the other, each as far as it gets
   size_t current_ = 0;
@@ -145,6 +157,21 @@ void Runner::wait(State state, unsigned mask, std::source_location at) {
 void Runner::poll() {
   thread().polling = true;
   fibers_.give_way();
+}
+
+Meeting* Runner::new_meeting() {
+  if (free_meetings_.empty()) {
+    free_meetings_.push_back(meetings_.emplace_back(std::make_unique<Meeting>()).get());
+  }
+  Meeting* const meeting = free_meetings_.back();
+  free_meetings_.pop_back();
+  return meeting;
+}
+
+void Runner::leave_meeting(Thread& thread) {
+  if (thread.met == nullptr) return;
+  if (--thread.met->readers == 0) free_meetings_.push_back(thread.met);
+  thread.met = nullptr;
 }
 
 void* Runner::fixed(const void* key, size_t bytes, size_t alignment) {
@@ -218,13 +245,14 @@ bool Runner::end_meeting(size_t first) {
     }
     present |= 1u << lane;
   }
-  const std::shared_ptr<WarpValues> values = std::make_shared<WarpValues>();
-  values->present = present;
+  Meeting* const meeting = new_meeting();
+  meeting->values.present = present;
+  meeting->readers = std::popcount(present);
   for (unsigned lane = 0; lane < kWarp; ++lane) {
     if (((present >> lane) & 1u) == 0) continue;
     Thread& t = threads_[warp + lane];
-    values->of_lane[lane] = t.value;
-    t.met = values;
+    meeting->values.of_lane[lane] = t.value;
+    t.met = meeting;
     t.state = State::kReady;
   }
   return true;
@@ -257,6 +285,7 @@ void Runner::run_block(const GridShape& shape, const std::function<void()>& kern
     }
     if (!end_barrier() && !ran) report_stuck();
   }
+  for (Thread& t : threads_) leave_meeting(t);
 }
 
 void Runner::run(const GridShape& shape, const std::function<void()>& kernel) {
@@ -328,9 +357,10 @@ const WarpValues& warp_meet(
     runner.report(
         "thread " + text(t.index) + " is not in the mask of its warp operation of " + text(at));
   }
+  runner.leave_meeting(t);
   std::memcpy(t.value.data(), value, bytes);
   runner.wait(State::kAtWarpMeeting, mask, at);
-  return *t.met;
+  return t.met->values;
 }
 
 int lane_id() {
