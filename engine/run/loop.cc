@@ -285,14 +285,13 @@ EngineLoop::Step EngineLoop::start(BatchPlan plan, Clock::time_point begin) {
 // The step after the one that runs, if it is known who will be in it but for those who end by what
 // they sample: of those the results are dropped.
 std::optional<EngineLoop::Step> EngineLoop::start_ahead() {
-  if (!parts_->options.async_scheduling) return {};
+  if (!parts_->options.async_scheduling || !parts_->runner->may_run_ahead()) return {};
   const Clock::time_point begin = Clock::now();
   std::vector<SamplingRow> go_on;
   for (const SamplingRow& s : running_->sampled) {
     if (is_live(s.sequence) && choice(s.sequence).output.may_continue()) go_on.push_back(s);
   }
-  const int64_t tokens = std::ssize(go_on);
-  if (!parts_->runner->may_run_ahead(tokens) || !parts_->prefetch->may_run_ahead(tokens)) return {};
+  if (!parts_->prefetch->may_run_ahead(std::ssize(go_on))) return {};
   {
     // What is done between steps only.
     const std::lock_guard<std::mutex> lock(mu_);

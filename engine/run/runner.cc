@@ -140,10 +140,6 @@ void Runner::sample(
   }
 }
 
-bool Runner::may_run_ahead(int64_t sequences) const {
-  return graphs_ != nullptr && ops_.copies_rows() && sequences <= limits_.max_num_seqs;
-}
-
 std::span<const SampleResult> Runner::finish() {
   ENGRAM_CHECK(started_ > finished_);
   const Step& step = steps_[finished_++ % steps_.size()];

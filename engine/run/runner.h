@@ -44,8 +44,8 @@ class Runner {
   memory::Status record_decodes(
       std::vector<StagedRows> staged, StepRows* step_rows, int32_t scratch_slot, bool with_rows);
 
-  // Whether a step of so many sequences that is ahead of the one being run may be started.
-  bool may_run_ahead(int64_t sequences) const;
+  // Whether decode steps that are ahead of the one being run may be started.
+  bool may_run_ahead() const { return graphs_ != nullptr && ops_.copies_rows(); }
 
   // Enqueues the step and returns where its results will be: there when finish() returns, and until
   // the start after the next. The plan and what the rows refer to stay as they are until finish(),
