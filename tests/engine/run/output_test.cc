@@ -2,6 +2,7 @@
 // ending one by one.
 #include "engine/run/output.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <random>
@@ -199,14 +200,14 @@ TEST_CASE("output: nothing stops before min_tokens", "[output]") {
   sampling.stop = {"ab"};
   sampling.stop_token_ids = {'x'};
   ChoiceOutput output(*bytes, sampling, eos, kLong);
-  CHECK(
-      std::vector<int32_t>(output.banned().begin(), output.banned().end()) ==
-      std::vector<int32_t>{'x', kEos});
+  for (const int64_t generated : {0, 2}) {
+    CHECK(std::ranges::equal(output.banned(generated), std::vector<int32_t>{'x', kEos}));
+  }
   std::optional<Finish> finish;
   CHECK(output.push('a', &finish) == "a");
   CHECK(output.push('b', &finish) == "b");
   CHECK(output.push('a', &finish) == "a");
-  CHECK(output.banned().empty());
+  CHECK(output.banned(3).empty());
   // The "a" before belongs to the first three tokens and takes no part.
   CHECK(output.push('b', &finish) == "b");
   CHECK_FALSE(finish.has_value());
