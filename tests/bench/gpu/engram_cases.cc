@@ -86,7 +86,7 @@ void run_sampling(Figures& figures, const Options& options) {
        {"greedy, 5 log-probabilities", logprobs}}};
   const std::vector<int64_t> counts =
       options.smoke ? std::vector<int64_t>{2} : std::vector<int64_t>{1, 8, 64};
-  // Results are written while the stream runs, so they outlive the suite's runs.
+  // Results are written when they are checked.
   std::vector<std::vector<SampleRow>> rows(kinds.size() * counts.size());
   std::vector<std::vector<SampleResult>> results(rows.size());
   size_t at = 0;
@@ -102,7 +102,8 @@ void run_sampling(Figures& figures, const Options& options) {
            .enqueue = [&, at, logits](
                           int) { rig.ops().sample(rig.stream(), logits, rows[at], results[at]); },
            .check =
-               [&results, at, vocab] {
+               [&rig, &results, at, vocab] {
+                 rig.ops().deliver_samples();
                  for (const SampleResult& r : results[at]) {
                    if (!r.finite || r.id < 0 || r.id >= vocab)
                      return std::string("no id was drawn");
