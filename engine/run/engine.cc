@@ -272,8 +272,8 @@ std::string table_placement(const memory::TableSet& tables) {
     if (!text.empty()) text += "; ";
     text += "layer " + std::to_string(report.layer) + ": " + report.placement;
     spdlog::info(
-        "n-gram table of layer {}: version {}, {}; {}", report.layer, report.version,
-        report.placement, report.memory);
+        "n-gram table of layer {}: version {}, {}", report.layer, report.version, report.placement);
+    log_line(report.memory);  // begins with the table's name
   }
   return text;
 }

@@ -70,6 +70,13 @@ class Runner {
   int64_t replays() const { return graphs_ == nullptr ? 0 : graphs_->replays(); }
 
  private:
+  // What a step leaves behind; two steps may be on the device.
+  struct Step {
+    std::vector<memory::Buffer> gates;  // per Engram layer
+    std::vector<SampleResult> results;
+    std::unique_ptr<memory::Event> done;
+  };
+
   Runner(memory::Device& device, memory::Stream& compute, Ops& ops, Model& model);
   const int32_t* put(std::span<const int32_t> values);
   Batch upload(const BatchPlan& plan, std::span<const int32_t> row_slots, const int32_t** wanted);
@@ -81,13 +88,6 @@ class Runner {
   Ops& ops_;
   Model& model_;
   RunnerLimits limits_;
-  // What a step leaves behind; two steps may be on the device.
-  struct Step {
-    std::vector<memory::Buffer> gates;  // per Engram layer
-    std::vector<SampleResult> results;
-    std::unique_ptr<memory::Event> done;
-  };
-
   memory::Buffer arrays_;                 // the integers of one step
   memory::Buffer sampled_;                // ids that the last step sampled, by row of its logits
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step is enqueued op by op

@@ -245,7 +245,7 @@ class Prefetch {
   void free_failed(Known& known, int64_t begin, int64_t end);
   Fetch& next_fetch();
   void canonicalize(Known& known, std::span<const int32_t> tokens) const;
-  static void add_window(const Known& known, int64_t end, int64_t most, std::vector<int32_t>* to);
+  static void add_window(const Known& known, int64_t end, std::vector<int32_t>* to);
   int64_t staged_tokens(const FetchRange& range) const;
   void stage(Fetch& fetch, const FetchRange& range, int64_t most, bool apart);
   void choose_samples(Fetch& fetch);

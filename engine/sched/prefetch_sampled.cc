@@ -56,8 +56,7 @@ void Prefetch::stage_sampling(Fetch& fetch, const SamplingSequence& sampling) {
   Known& known = known_.at(sampling.sequence);
   canonicalize(known, sampling.tokens);
   const int64_t position = std::ssize(sampling.tokens);
-  add_window(known, position, memory::kWindow - 1, &fetch.windows);
-  fetch.windows.push_back(memory::kNoToken);  // until it is sampled
+  add_window(known, position + 1, &fetch.windows);
   fetch.sampled.push_back(sampling.id);
   fetch.owners.push_back({known.request, sampling.sequence, {}, position, 1});
 }

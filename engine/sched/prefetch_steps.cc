@@ -18,12 +18,13 @@ bool Prefetch::left_to_step(int64_t tokens) const {
          steps_->serves(tokens);
 }
 
-// The last ids before position `end`, at most so many, the newest last of them; kNoToken before.
-void Prefetch::add_window(const Known& known, int64_t end, int64_t most, std::vector<int32_t>* to) {
-  const int64_t count = std::min(most, end);
-  to->insert(to->end(), static_cast<size_t>(most - count), memory::kNoToken);
-  const auto last = known.canonical.begin() + end;
-  to->insert(to->end(), last - count, last);
+// The kWindow ids before position `end`; kNoToken before the sequence's begin, and for the last one
+// while it is being sampled.
+void Prefetch::add_window(const Known& known, int64_t end, std::vector<int32_t>* to) {
+  for (int64_t position = end - memory::kWindow; position < end; ++position) {
+    const bool is_known = position >= 0 && position < std::ssize(known.canonical);
+    to->push_back(is_known ? known.canonical[static_cast<size_t>(position)] : memory::kNoToken);
+  }
 }
 
 bool Prefetch::may_run_ahead(int64_t tokens) const {
@@ -43,12 +44,7 @@ std::span<const int32_t> Prefetch::leave_to_step(
     Known& known = known_.at(p.sequence);
     canonicalize(known, tokens_of[i]);
     free_staged(known, 0, p.begin + 1);
-    if (plan.ahead()) {
-      add_window(known, p.begin, memory::kWindow - 1, &windows_);
-      windows_.push_back(memory::kNoToken);  // until it is sampled
-    } else {
-      add_window(known, p.begin + 1, memory::kWindow, &windows_);
-    }
+    add_window(known, p.begin + 1, &windows_);
     fetch.owners.push_back({known.request, p.sequence, {}, p.begin, 1});
     in_step.push_back({{.slot = -1, .serial = fetch.serial}, known.request});
   }

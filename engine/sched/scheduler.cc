@@ -86,19 +86,18 @@ std::optional<BatchPlan> Scheduler::plan_ahead(std::span<const SamplingRow> samp
   BatchPlan plan;
   plan.step = ++stats_.steps;
   plan.token_begin.push_back(0);
-  // In the order of plan().
-  std::map<uint64_t, size_t> rows;
-  for (const SamplingRow& s : sampling) rows.emplace(s.sequence, s.row);
-  for (const auto& [id, row] : rows) {
-    Sequence& s = get(id);
+  std::vector<SamplingRow> ordered(sampling.begin(), sampling.end());
+  std::ranges::sort(ordered, {}, &SamplingRow::sequence);  // as in plan()
+  for (const SamplingRow& from : ordered) {
+    Sequence& s = get(from.sequence);
     const PlannedSequence p{
-        .sequence = id,
+        .sequence = s.id,
         .begin = s.size(),
         .count = 1,
         .token_begin = plan.tokens(),
         .samples = true};
     plan.logit_tokens.push_back(static_cast<int32_t>(plan.tokens()));
-    plan.sampled_from.push_back(static_cast<int32_t>(row));
+    plan.sampled_from.push_back(static_cast<int32_t>(from.row));
     append_token(plan, s, s.size(), 0);
     append_sequence(plan, s, p);
   }

@@ -137,4 +137,20 @@ inline void check_idle(engine::Engine& engine) {
   CHECK(stats.kv_pages_free == stats.kv_pages_total);
 }
 
+// Results, and what the engine counted for them.
+struct Ran {
+  std::vector<RequestResult> results;
+  engine::EngineStats stats;
+};
+
+inline Ran run_and_count(
+    const engine::EngineOptions& o, const std::vector<engine::Request>& requests) {
+  const std::unique_ptr<engine::Engine> engine = start_engine(o);
+  Ran ran;
+  ran.results = run_in_turn(*engine, requests);
+  ran.stats = engine->stats();
+  check_idle(*engine);
+  return ran;
+}
+
 }  // namespace engram::tests

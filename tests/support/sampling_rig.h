@@ -13,13 +13,20 @@ inline constexpr int64_t kMaxVocab = 151'936;
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 
 inline std::vector<engine::SampleResult> sample(
-    OpRig& rig, const Rows& logits, const std::vector<engine::SampleRow>& rows) {
+    OpRig& rig,
+    View logits,
+    const std::vector<engine::SampleRow>& rows,
+    const engine::SampledIds& ids = {}) {
   std::vector<engine::SampleResult> results(rows.size());
-  const View view = rig.put(logits, DType::kF32);
-  rig.ops().sample(rig.stream(), view, rows, results);
+  rig.ops().sample(rig.stream(), logits, rows, results, ids);
   rig.stream().synchronize();
   rig.ops().deliver_samples();
   return results;
+}
+
+inline std::vector<engine::SampleResult> sample(
+    OpRig& rig, const Rows& logits, const std::vector<engine::SampleRow>& rows) {
+  return sample(rig, rig.put(logits, DType::kF32), rows);
 }
 
 inline engine::SampleResult sample_one(

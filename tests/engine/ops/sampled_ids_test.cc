@@ -44,12 +44,9 @@ TEST_CASE("sampled ids: every drawn id is left on the device", "[sampling]") {
       rows[i].seed = i;
       rows[i].sample = i != 5;
     }
-    std::vector<SampleResult> results(kRows);
     const int32_t* now = rig.put(std::vector<int32_t>(kRows, 1234));
-    rig.ops().sample(
-        rig.stream(), rig.put(logits, DType::kF32), rows, results, {.now = writable(now)});
-    rig.stream().synchronize();
-    rig.ops().deliver_samples();
+    const std::vector<SampleResult> results =
+        sample(rig, rig.put(logits, DType::kF32), rows, {.now = writable(now)});
     const std::vector<int32_t> ids = ids_at(rig, now, kRows);
     for (size_t i = 0; i < kRows; ++i) REQUIRE(ids[i] == results[i].id);
     CHECK(ids[3] == -1);
@@ -96,18 +93,11 @@ TEST_CASE("sampled ids: the newest counts for penalties as if the host knew it",
     }
     const View view = rig.put(logits, DType::kF32);
     const std::vector<double> before = rig.get(view).values;
-    std::vector<SampleResult> expected(kRows);
-    rig.ops().sample(rig.stream(), view, known, expected);
-    std::vector<SampleResult> got(kRows);
-    rig.ops().sample(rig.stream(), view, unknown, got, {.before = rig.put(newest)});
-    rig.stream().synchronize();
-    rig.ops().deliver_samples();
+    const std::vector<SampleResult> expected = sample(rig, view, known);
+    const std::vector<SampleResult> got = sample(rig, view, unknown, {.before = rig.put(newest)});
     CHECK(rig.get(view).values == before);
-    std::vector<SampleResult> without(kRows);
     for (SampleRow& row : unknown) row.newest_on_device = false;
-    rig.ops().sample(rig.stream(), view, unknown, without);
-    rig.stream().synchronize();
-    rig.ops().deliver_samples();
+    const std::vector<SampleResult> without = sample(rig, view, unknown);
     int differences = 0;
     for (size_t i = 0; i < kRows; ++i) {
       CAPTURE(i);

@@ -16,7 +16,9 @@
 namespace engram::engine {
 namespace {
 
+using tests::Ran;
 using tests::RequestResult;
+using tests::run_and_count;
 
 EngineOptions options(const char* model = "tiny-engram") {
   EngineOptions o = tests::small_engine(tests::checkpoint_directory(model));
@@ -56,20 +58,6 @@ std::vector<Request> requests() {
   return made;
 }
 
-struct Ran {
-  std::vector<RequestResult> results;
-  EngineStats stats;
-};
-
-Ran run(const EngineOptions& o, const std::vector<Request>& of = requests()) {
-  const std::unique_ptr<Engine> engine = tests::start_engine(o);
-  Ran ran;
-  ran.results = tests::run_in_turn(*engine, of);
-  ran.stats = engine->stats();
-  tests::check_idle(*engine);
-  return ran;
-}
-
 // What a request is charged for does not tell whether steps were ahead.
 void check_same_usage(
     const std::vector<RequestResult>& got, const std::vector<RequestResult>& expected) {
@@ -88,10 +76,10 @@ void check_same_usage(
 
 Ran check_ahead(EngineOptions o, const std::vector<Request>& of = requests()) {
   o.async_scheduling = false;
-  const Ran in_turn = run(o, of);
+  const Ran in_turn = run_and_count(o, of);
   CHECK(in_turn.stats.ahead_steps == 0);
   o.async_scheduling = true;
-  Ran ahead = run(o, of);
+  Ran ahead = run_and_count(o, of);
   tests::check_same(ahead.results, in_turn.results);
   check_same_usage(ahead.results, in_turn.results);
   return ahead;
@@ -130,11 +118,11 @@ TEST_CASE("steps ahead: pages that run out, and prefixes that are found", "[ahea
 TEST_CASE("steps ahead: not where the host has a part in the next step", "[ahead]") {
   EngineOptions o = options();
   o.async_scheduling = false;
-  const std::vector<RequestResult> expected = run(o).results;
+  const std::vector<RequestResult> expected = run_and_count(o, requests()).results;
   const auto check_in_turn = [&](const EngineOptions& in_turn) {
     CAPTURE(in_turn.ngram_gather, in_turn.ngram_fetch, in_turn.ngram_in_graph);
     CHECK(in_turn.async_scheduling);
-    const Ran ran = run(in_turn);
+    const Ran ran = run_and_count(in_turn, requests());
     tests::check_same(ran.results, expected);
     CHECK(ran.stats.ahead_steps == 0);
   };

@@ -19,7 +19,8 @@
 namespace engram::engine {
 namespace {
 
-using tests::RequestResult;
+using tests::Ran;
+using tests::run_and_count;
 
 // Each is one request, so that who is in which step does not depend on when requests arrive.
 // Sequences join when the first has computed the prompt, and leave at drawn tokens and strings.
@@ -39,20 +40,6 @@ std::vector<Request> branching_requests(uint64_t seed, int count) {
     requests.push_back(std::move(r));
   }
   return requests;
-}
-
-struct Ran {
-  std::vector<RequestResult> results;
-  EngineStats stats;
-};
-
-Ran run(const EngineOptions& o, const std::vector<Request>& requests) {
-  const std::unique_ptr<Engine> engine = tests::start_engine(o);
-  Ran ran;
-  ran.results = tests::run_in_turn(*engine, requests);
-  ran.stats = engine->stats();
-  tests::check_idle(*engine);
-  return ran;
 }
 
 // But for rows that are one after the other and yet not in the place where a recording has them,
@@ -88,10 +75,10 @@ EngineOptions options(const char* model, const char* dtype) {
 // With and without recorded steps.
 void check_recorded(EngineOptions o, const std::vector<Request>& requests) {
   o.cuda_graphs = false;
-  const Ran launched = run(o, requests);
+  const Ran launched = run_and_count(o, requests);
   CHECK(launched.stats.graph_steps == 0);
   o.cuda_graphs = true;
-  const Ran recorded = run(o, requests);
+  const Ran recorded = run_and_count(o, requests);
   tests::check_same(recorded.results, launched.results);
   check_same_work(recorded.stats, launched.stats);
   CHECK(recorded.stats.graph_steps > recorded.stats.decode_steps / 2);
@@ -145,7 +132,7 @@ TEST_CASE("graphs: rows out of their usual place are found", "[graphs]") {
   requests.erase(requests.begin(), requests.end() - 1);
   EngineOptions o = options("tiny-engram", "bfloat16");
   o.ngram_in_graph = false;
-  const Ran ran = run(o, requests);
+  const Ran ran = run_and_count(o, requests);
   CHECK(calls_of(ran.stats, "gather_rows") > 0);
   check_recorded(o, requests);
 }
@@ -179,7 +166,7 @@ TEST_CASE("graphs: preemption and prefix hits", "[graphs]") {
   o.block_size = 4;
   o.kv_cache_bytes = int64_t{13} * 3072;  // pages for some two of the sequences
   o.max_model_len = 48;
-  const Ran ran = run(o, requests);
+  const Ran ran = run_and_count(o, requests);
   CHECK(ran.stats.preemptions > 0);
   CHECK(ran.stats.cached_tokens > 0);
   check_recorded(o, requests);
@@ -202,13 +189,13 @@ TEST_CASE("graphs: a refused recording is said once and costs no answer", "[grap
   const std::vector<Request> requests = branching_requests(kSeed, 2);
   EngineOptions o = options("tiny-engram", "bfloat16");
   o.cuda_graphs = false;
-  const Ran expected = run(o, requests);
+  const Ran expected = run_and_count(o, requests);
   o.cuda_graphs = true;
   cuda_emulation::Machine& machine = cuda_emulation::machine();
   for (cudaError_t* refusal : {&machine.capture_error, &machine.instantiate_error}) {
     Ran ran;
     *refusal = cudaErrorMemoryAllocation;
-    const std::string log = log_of([&] { ran = run(o, requests); });
+    const std::string log = log_of([&] { ran = run_and_count(o, requests); });
     *refusal = cudaSuccess;
     CAPTURE(log);
     CHECK(count_of(log, "no CUDA graph of a decode step of 1 sequences") == 1);
