@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "server/access_log.h"
@@ -55,6 +56,10 @@ const char* source_of(Code code) {
   }
 }
 
+void add(std::optional<double> seconds, std::optional<double>* sum) {
+  if (seconds) *sum = sum->value_or(0) + *seconds;
+}
+
 // Of a batch: counts add up, gates are averaged by tokens.
 void add_usage(const engine::Usage& part, engine::Usage* sum) {
   const double before = static_cast<double>(sum->prompt_tokens + sum->completion_tokens);
@@ -76,8 +81,8 @@ void add_usage(const engine::Usage& part, engine::Usage* sum) {
   sum->ngram.unique_rows += part.ngram.unique_rows;
   sum->ngram.bytes += part.ngram.bytes;
   sum->ngram.hash_seconds += part.ngram.hash_seconds;
-  sum->ngram.gather_seconds += part.ngram.gather_seconds;
-  sum->ngram.exposed_wait_seconds += part.ngram.exposed_wait_seconds;
+  add(part.ngram.gather_seconds, &sum->ngram.gather_seconds);
+  add(part.ngram.exposed_wait_seconds, &sum->ngram.exposed_wait_seconds);
 }
 
 }  // namespace

@@ -251,8 +251,6 @@ void Metrics::set_engine(const engine::EngineInfo& info) {
     families_->rows.Add(label);
     families_->unique_rows.Add(label);
     families_->row_bytes.Add(label);
-    families_->gather_seconds.Add(label);
-    families_->exposed_wait.Add(label);
   }
 }
 
@@ -286,8 +284,12 @@ void Metrics::observe_engine(const engine::EngineStats& stats) {
     Families::advance(f.rows.Add(label), static_cast<double>(layer.rows));
     Families::advance(f.unique_rows.Add(label), static_cast<double>(layer.unique_rows));
     Families::advance(f.row_bytes.Add(label), static_cast<double>(layer.bytes));
-    Families::advance(f.gather_seconds.Add(label), nanoseconds(layer.gather_ns));
-    Families::advance(f.exposed_wait.Add(label), nanoseconds(layer.exposed_wait_ns));
+    if (layer.gather_ns) {
+      Families::advance(f.gather_seconds.Add(label), nanoseconds(*layer.gather_ns));
+    }
+    if (layer.exposed_wait_ns) {
+      Families::advance(f.exposed_wait.Add(label), nanoseconds(*layer.exposed_wait_ns));
+    }
   }
   for (const double seconds : stats.recent_step_seconds) f.step_seconds.Observe(seconds);
   for (const double seconds : stats.recent_exposed_wait_seconds) f.step_wait.Observe(seconds);

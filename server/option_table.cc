@@ -252,6 +252,10 @@ void add_model_flags(Table& table, Options* o) {
   table.on_off(
       "ngram-in-graph", &o->engine.ngram_in_graph,
       "Recorded decode steps hash their tokens and gather their n-gram rows themselves (cuda)");
+  table.on_off(
+      "time-ngram-waits", &o->engine.time_ngram_waits,
+      "Measure how long steps wait for n-gram rows, by two small kernels per Engram layer (cuda; "
+      "always measured on the CPU)");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
       "Activations; auto is float32 on the CPU");

@@ -29,8 +29,8 @@ void set_ngram(const engine::NgramUsage& from, v1::NgramUsage* to) {
   to->set_unique_rows(static_cast<uint64_t>(from.unique_rows));
   to->set_bytes(static_cast<uint64_t>(from.bytes));
   to->set_hash_seconds(from.hash_seconds);
-  to->set_gather_seconds(from.gather_seconds);
-  to->set_exposed_wait_seconds(from.exposed_wait_seconds);
+  if (from.gather_seconds) to->set_gather_seconds(*from.gather_seconds);
+  if (from.exposed_wait_seconds) to->set_exposed_wait_seconds(*from.exposed_wait_seconds);
   for (const auto& [layer, gate] : from.mean_gate) {
     (*to->mutable_mean_gate())[static_cast<uint32_t>(layer)] = gate;
   }

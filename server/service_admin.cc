@@ -72,8 +72,12 @@ void report(const engine::EngineStats& stats, v1::EngineNumbers* to) {
     numbers->set_rows(unsigned_of(layer.rows));
     numbers->set_unique_rows(unsigned_of(layer.unique_rows));
     numbers->set_bytes(unsigned_of(layer.bytes));
-    numbers->set_gather_seconds(static_cast<double>(layer.gather_ns) * 1e-9);
-    numbers->set_exposed_wait_seconds(static_cast<double>(layer.exposed_wait_ns) * 1e-9);
+    if (layer.gather_ns) {
+      numbers->set_gather_seconds(static_cast<double>(*layer.gather_ns) * 1e-9);
+    }
+    if (layer.exposed_wait_ns) {
+      numbers->set_exposed_wait_seconds(static_cast<double>(*layer.exposed_wait_ns) * 1e-9);
+    }
   }
 }
 

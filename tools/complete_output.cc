@@ -58,12 +58,17 @@ std::string bytes_text(uint64_t bytes) {
 
 void print_ngram(const v1::NgramUsage& ngram) {
   std::fprintf(
-      stderr,
-      "n-gram rows   %llu (%llu distinct), %s read; hash %.2f ms, gather %.2f ms, exposed wait "
-      "%.3f ms\n",
+      stderr, "n-gram rows   %llu (%llu distinct), %s read; hash %.2f ms",
       static_cast<unsigned long long>(ngram.rows()),
       static_cast<unsigned long long>(ngram.unique_rows()), bytes_text(ngram.bytes()).c_str(),
-      ngram.hash_seconds() * 1e3, ngram.gather_seconds() * 1e3, ngram.exposed_wait_seconds() * 1e3);
+      ngram.hash_seconds() * 1e3);
+  if (ngram.has_gather_seconds()) {
+    std::fprintf(stderr, ", gather %.2f ms", ngram.gather_seconds() * 1e3);
+  }
+  if (ngram.has_exposed_wait_seconds()) {
+    std::fprintf(stderr, ", exposed wait %.3f ms", ngram.exposed_wait_seconds() * 1e3);
+  }
+  std::fprintf(stderr, "\n");
   const std::map<uint32_t, double> gates(ngram.mean_gate().begin(), ngram.mean_gate().end());
   if (gates.empty()) return;
   std::fprintf(stderr, "n-gram gates ");

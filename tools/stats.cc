@@ -67,10 +67,13 @@ void print_numbers(const v1::EngineNumbers& n) {
       wide(n.steps()));
   for (const v1::EngramLayerNumbers& layer : n.layers()) {
     std::printf(
-        "n-gram %-4u %llu rows (%llu distinct), %.1f MiB, gather %.3f s, exposed wait %.6f s\n",
-        layer.layer(), wide(layer.rows()), wide(layer.unique_rows()),
-        static_cast<double>(layer.bytes()) / (1 << 20), layer.gather_seconds(),
-        layer.exposed_wait_seconds());
+        "n-gram %-4u %llu rows (%llu distinct), %.1f MiB", layer.layer(), wide(layer.rows()),
+        wide(layer.unique_rows()), static_cast<double>(layer.bytes()) / (1 << 20));
+    if (layer.has_gather_seconds()) std::printf(", gather %.3f s", layer.gather_seconds());
+    if (layer.has_exposed_wait_seconds()) {
+      std::printf(", exposed wait %.6f s", layer.exposed_wait_seconds());
+    }
+    std::printf("\n");
   }
   if (n.rows_verified() + n.rows_unverified() > 0) {
     std::printf(

@@ -19,9 +19,10 @@ struct Backend {
 };
 
 // `device` is "cpu", "cuda" (the first GPU) or "auto": the CPU, until the CUDA backend has been run
-// on a GPU. `threads` are the CPU's, see make_cpu_device(). FAILED_PRECONDITION says why there is
-// no GPU.
-memory::Result<Backend> open_backend(const std::string& device, int threads);
+// on a GPU. `threads` are the CPU's, see make_cpu_device(); `time_waits` is the GPU's, see
+// make_cuda_device(). FAILED_PRECONDITION says why there is no GPU.
+memory::Result<Backend> open_backend(
+    const std::string& device, int threads, bool time_waits = false);
 
 // A GPU reads pinned tables where they lie, and the host has to gather the rows of others for it:
 // tables for one are pinned, if they can be.

@@ -173,9 +173,12 @@ bool DecodeGraphs::takes(const BatchPlan& plan) const {
 std::vector<Ticket> DecodeGraphs::tickets_of(const Key& key) {
   std::vector<Ticket> tickets;
   if (key.rows == Rows::kByStep) {
-    const std::vector<StagedRows> rows =
+    std::vector<StagedRows> rows =
         step_rows_->enqueue(compute_, windows_of_step(), arrays_.as<int32_t>(), key.size);
-    for (const StagedRows& staged : rows) tickets.emplace_back(staged);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      rows[i].waited_ns = staged_[i].waited_ns;
+      tickets.emplace_back(rows[i]);
+    }
     return tickets;
   }
   for (size_t i = 0; key.rows != Rows::kNone && i < staged_.size(); ++i) {

@@ -285,7 +285,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
   std::unique_ptr<EngineParts> owned = std::make_unique<EngineParts>();
   EngineParts& parts = *owned;
   parts.options = options;
-  Result<Backend> backend = open_backend(options.device, options.threads);
+  Result<Backend> backend = open_backend(options.device, options.threads, options.time_ngram_waits);
   if (!backend.ok()) return backend.status();
   parts.backend = std::move(backend).value();
   if (options.device == "auto") spdlog::info("device auto: {}", parts.backend.device->name());

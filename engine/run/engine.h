@@ -88,9 +88,10 @@ struct NgramUsage {
   int64_t unique_rows = 0;  // distinct rows among them
   int64_t bytes = 0;        // as stored
   double hash_seconds = 0;
-  double gather_seconds = 0;
-  double exposed_wait_seconds = 0;  // of the steps it took part in
-  std::map<int, double> mean_gate;  // by Engram layer, over its tokens
+  // None: not timed, since a GPU gathers and waits.
+  std::optional<double> gather_seconds;
+  std::optional<double> exposed_wait_seconds;  // of the steps it took part in
+  std::map<int, double> mean_gate;             // by Engram layer, over its tokens
 };
 
 struct Usage {
@@ -146,8 +147,9 @@ struct EngineStats {
     int64_t rows = 0;
     int64_t unique_rows = 0;  // distinct within each step's fetch
     int64_t bytes = 0;
-    int64_t gather_ns = 0;
-    int64_t exposed_wait_ns = 0;
+    // None: not timed, since a GPU gathers and waits.
+    std::optional<int64_t> gather_ns;
+    std::optional<int64_t> exposed_wait_ns;
     int64_t failed_tokens = 0;  // with a row that could not be read
   };
   int64_t hash_ns = 0;
@@ -177,7 +179,7 @@ struct EngineStats {
   };
   std::vector<Op> ops;
   std::vector<double> recent_step_seconds;          // since the last stats() call, bounded
-  std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps
+  std::vector<double> recent_exposed_wait_seconds;  // per step, the same steps; empty: not timed
 };
 
 struct EngineInfo {
@@ -288,6 +290,9 @@ struct EngineOptions {
   // Kernels are started while those before them still run, and wait for them (cuda; the name is
   // that of programmatic dependent launch).
   bool pdl = true;
+  // The statistics say how long steps stood still for n-gram rows (cuda; the CPU's always do), at
+  // the price of two small kernels per Engram layer and step.
+  bool time_ngram_waits = false;
   uint64_t seed = 0;  // base of the seeds of requests without one
   // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the
   // one there; vllm: none (the name is vLLM's). End-of-sequence ids are read in any case.

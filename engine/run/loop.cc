@@ -261,9 +261,13 @@ void EngineLoop::step() {
   if (!parts_->backend.device->failure().ok()) return undo(done.plan);
   // Before the results are delivered: who gets the last of them may ask for statistics at once.
   const Clock::time_point end = Clock::now();
-  count_step(done.plan, seconds_between(std::max(done.begin, last_step_end_), end));
+  StepTimes& times = new_steps_.emplace_back();
+  times.seconds = seconds_between(std::max(done.begin, last_step_end_), end);
+  if (parts_->prefetch->times_waits()) {
+    times.waited = static_cast<double>(fetched.exposed_wait_ns) * 1e-9;
+  }
+  count_step(done.plan, times.seconds);
   last_step_end_ = end;
-  new_wait_seconds_.push_back(static_cast<double>(fetched.exposed_wait_ns) * 1e-9);
   commit(done, fetched.missing);
 }
 
@@ -324,7 +328,6 @@ void EngineLoop::count_step(const BatchPlan& plan, double seconds) {
   ++(prefills ? totals_.prefill_steps : totals_.decode_steps);
   const int64_t ns = std::llround(1e9 * seconds);
   (prefills ? totals_.prefill_step_ns : totals_.decode_step_ns) += ns;
-  new_step_seconds_.push_back(seconds);
 }
 
 std::vector<std::span<const int32_t>> EngineLoop::tokens_of(const BatchPlan& plan) const {
@@ -467,13 +470,12 @@ void EngineLoop::publish_stats() {
   const std::lock_guard<std::mutex> lock(mu_);
   stats.recent_step_seconds.swap(published_.recent_step_seconds);
   stats.recent_exposed_wait_seconds.swap(published_.recent_exposed_wait_seconds);
-  for (size_t i = 0; i < new_step_seconds_.size(); ++i) {
+  for (const StepTimes& times : new_steps_) {
     if (stats.recent_step_seconds.size() == kRecentSteps) break;
-    stats.recent_step_seconds.push_back(new_step_seconds_[i]);
-    stats.recent_exposed_wait_seconds.push_back(new_wait_seconds_[i]);
+    stats.recent_step_seconds.push_back(times.seconds);
+    if (times.waited) stats.recent_exposed_wait_seconds.push_back(*times.waited);
   }
-  new_step_seconds_.clear();
-  new_wait_seconds_.clear();
+  new_steps_.clear();
   published_ = std::move(stats);
 }
 

@@ -84,6 +84,11 @@ class EngineLoop : public Engine {
     Clock::time_point begin = {};
   };
 
+  struct StepTimes {
+    double seconds = 0;
+    std::optional<double> waited;  // for n-gram rows, in seconds; none: not timed
+  };
+
   // A swap on its way to the engine thread and back. Guarded by mu_.
   struct PendingSwap {
     std::shared_ptr<memory::TableSet> set;  // the new one, afterwards the old one
@@ -181,8 +186,7 @@ class EngineLoop : public Engine {
   uint64_t next_key_ = 1;
   uint64_t next_sequence_ = 1;
   EngineStats totals_;  // what no other object counts
-  std::vector<double> new_step_seconds_;
-  std::vector<double> new_wait_seconds_;
+  std::vector<StepTimes> new_steps_;
   // Between two turns of the loop: a step that was started ahead. Sequences of it may have ended.
   std::optional<Step> running_;
   Clock::time_point last_step_end_;

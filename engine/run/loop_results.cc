@@ -158,8 +158,8 @@ void EngineLoop::finish_usage(LiveRequest& live) {
   ngram.unique_rows = fetched.unique.size();
   ngram.bytes = fetched.bytes;
   ngram.hash_seconds = fetched.hash_ns * 1e-9;
-  ngram.gather_seconds = fetched.gather_ns * 1e-9;
-  ngram.exposed_wait_seconds = fetched.exposed_wait_ns * 1e-9;
+  if (parts_->prefetch->times_gathers()) ngram.gather_seconds = fetched.gather_ns * 1e-9;
+  if (parts_->prefetch->times_waits()) ngram.exposed_wait_seconds = fetched.exposed_wait_ns * 1e-9;
   if (live.gate_tokens == 0) return;
   for (size_t i = 0; i < live.gate_sums.size(); ++i) {
     const int layer = parts_->info.config.engram.layer_ids[i];

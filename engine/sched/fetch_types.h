@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -96,9 +97,9 @@ struct PrefetchStats {
     int64_t rows = 0;
     int64_t unique_rows = 0;  // distinct within each fetch
     int64_t bytes = 0;
-    int64_t gather_ns = 0;
-    int64_t exposed_wait_ns = 0;
-    int64_t failed_tokens = 0;  // with a row that could not be read
+    std::optional<int64_t> gather_ns;        // none: the device gathers, and nobody times it
+    std::optional<int64_t> exposed_wait_ns;  // none: the device does not time waits
+    int64_t failed_tokens = 0;               // with a row that could not be read
   };
   int64_t hash_ns = 0;
   int64_t fetches = 0;

@@ -263,7 +263,7 @@ std::vector<Ticket> Prefetch::tickets() {
         fetch->for_step ? layers_[l]->ready.get() : fetch->gathered[l].get();
     StagedRows staged{
         .ready = in_flight ? gathered : nullptr,
-        .waited_ns = &layers_[l]->waited_ns,
+        .waited_ns = layers_[l]->waited_ns,
         .rows = layers_[l]->view,
         .in_step_order = in_order};
     if (in_order) staged.rows = staged.rows.row_range(step_slots_.front(), std::ssize(step_slots_));
@@ -276,7 +276,7 @@ std::vector<StagedRows> Prefetch::standing_rows() const {
   std::vector<StagedRows> rows;
   for (const std::unique_ptr<Layer>& layer : layers_) {
     rows.push_back(
-        {.ready = layer->ready.get(), .waited_ns = &layer->waited_ns, .rows = layer->view});
+        {.ready = layer->ready.get(), .waited_ns = layer->waited_ns, .rows = layer->view});
   }
   return rows;
 }
@@ -287,7 +287,7 @@ StepFetch Prefetch::commit(const BatchPlan& plan) {
   ENGRAM_CHECK(static_cast<int64_t>(in_step_.size()) == plan.tokens());
   count_fetched();
   int64_t waited_ns = 0;
-  for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->waited_ns.load();
+  for (const std::unique_ptr<Layer>& layer : layers_) waited_ns += layer->exposed_wait_ns();
   StepFetch step;
   step.exposed_wait_ns = waited_ns - std::exchange(waited_before_ns_, waited_ns);
   settle_if([this](const Fetch& fetch) { return fetch.serial <= step_serial_; });

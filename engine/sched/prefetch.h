@@ -65,8 +65,8 @@ class Prefetch {
   ~Prefetch();
 
   // From now on the device itself decodes, by `decode`, the rows of tables whose memory it reads;
-  // their gather times are not measured. Once, before the first fetch. RESOURCE_EXHAUSTED when the
-  // pinned memory cannot be had. REQUIRES: a device whose buffers the host does not read.
+  // nobody times that. Once, before the first fetch. RESOURCE_EXHAUSTED when the pinned memory
+  // cannot be had. REQUIRES: a device whose buffers the host does not read.
   memory::Status decode_on_device(memory::EnqueueDecode decode);
   // After that: fetches go `always` this way, where that is possible; without it by what is fastest
   // for their number of tokens, measured now with random rows for a fraction of a second per table.
@@ -83,6 +83,10 @@ class Prefetch {
   memory::Status set_mode(FetchMode mode);
   // Whether steps get tickets.
   bool has_tickets() const { return !layers_.empty() && mode_ != FetchMode::kSkip; }
+
+  // Whether usage() and stats() say how long gathers take, and steps stand still for them.
+  bool times_gathers() const;
+  bool times_waits() const;
 
   int64_t slots() const { return slots_; }
   int64_t free_slots() const { return free_.free(); }
@@ -212,12 +216,15 @@ class Prefetch {
     memory::Buffer host_staging;           // of a device with memory of its own
     memory::View gathered;                 // where the host puts rows: in host_staging, else `view`
     std::unique_ptr<memory::Event> ready;  // of the newest fetch that is for_step
-    std::atomic<int64_t> unique_rows{0};   // these three: written by the streams' threads
+    std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait, in waits_
+    std::atomic<int64_t> unique_rows{0};        // these three: written by the streams' threads
     std::atomic<int64_t> gather_ns{0};
-    std::atomic<int64_t> waited_ns{0};
+    std::atomic<int64_t> held_up_ns{0};  // by host work in the compute stream
     int64_t rows = 0;
     int64_t bytes = 0;
     int64_t failed_tokens = 0;
+
+    int64_t exposed_wait_ns() const { return waited_ns->load() + held_up_ns.load(); }
   };
   struct Known {
     uint64_t request = 0;
@@ -301,6 +308,7 @@ class Prefetch {
   memory::EnqueueDecode decode_ = nullptr;
   std::unique_ptr<memory::CpuWorkers> workers_;  // of a device with memory of its own
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
+  memory::Buffer waits_;       // pinned
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<memory::Stream> side_;
   StepRows* steps_ = nullptr;  // null: decode steps are fetched for as others are

@@ -188,6 +188,16 @@ std::vector<MissingRows> Prefetch::find_missing(const BatchPlan& plan) const {
   return missing;
 }
 
+bool Prefetch::times_gathers() const {
+  return std::ranges::all_of(
+      layers_, [](const std::unique_ptr<Layer>& layer) { return layer->direct.empty(); });
+}
+
+bool Prefetch::times_waits() const {
+  // What a device gathers in the compute stream holds up the step, and nobody times that.
+  return device_.times_waits() && (mode_ != FetchMode::kSync || times_gathers());
+}
+
 PrefetchStats Prefetch::stats() const {
   PrefetchStats stats;
   stats.hash_ns = hash_ns_;
@@ -197,14 +207,14 @@ PrefetchStats Prefetch::stats() const {
   stats.self_fed_steps = self_fed_steps_;
   for (const std::unique_ptr<Layer>& layer : layers_) {
     const memory::TableGeometry& g = layer->store->geometry();
-    stats.layers.push_back(
-        {.layer = g.layer,
-         .rows = layer->rows,
-         .unique_rows = layer->unique_rows.load(),
-         .bytes = layer->bytes,
-         .gather_ns = layer->gather_ns.load(),
-         .exposed_wait_ns = layer->waited_ns.load(),
-         .failed_tokens = layer->failed_tokens});
+    PrefetchStats::Layer& of = stats.layers.emplace_back();
+    of.layer = g.layer;
+    of.rows = layer->rows;
+    of.unique_rows = layer->unique_rows.load();
+    of.bytes = layer->bytes;
+    if (layer->direct.empty()) of.gather_ns = layer->gather_ns.load();
+    if (times_waits()) of.exposed_wait_ns = layer->exposed_wait_ns();
+    of.failed_tokens = layer->failed_tokens;
   }
   return stats;
 }

@@ -68,8 +68,8 @@ void Prefetch::gather(Fetch& fetch, size_t index) {
   layer.gather_ns += ns;
   fetch.gather_ns += ns;
   // In the compute stream it holds up a step that was to begin by then.
-  if (mode_ == FetchMode::kSync) layer.waited_ns += ns;
-  if (fetch.in_compute) layer.waited_ns += held_up_ns(fetch, begin_ns, end_ns);
+  if (mode_ == FetchMode::kSync) layer.held_up_ns += ns;
+  if (fetch.in_compute) layer.held_up_ns += held_up_ns(fetch, begin_ns, end_ns);
 }
 
 // How long the next step, which was to begin by then, stood still for what the compute stream did.

@@ -78,7 +78,7 @@ void Prefetch::hash_sampled(Fetch& fetch) {
   }
   const int64_t end_ns = ns_now();
   fetch.hash_ns = end_ns - begin_ns;
-  layers_[order_.front()]->waited_ns += held_up_ns(fetch, begin_ns, end_ns);
+  layers_[order_.front()]->held_up_ns += held_up_ns(fetch, begin_ns, end_ns);
 }
 
 // Who goes on has its rows on the way.

@@ -69,8 +69,14 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
   p->free_ = SlotPool(p->slots_, limits.max_num_seqs);
   p->slot_serial_.resize(static_cast<size_t>(p->slots_));
+  constexpr int64_t kLine = 64;  // of a cache
+  Result<memory::Buffer> waits = device.allocate_pinned("n-gram waits", kLine * std::ssize(stores));
+  if (!waits.ok()) return waits.status();
+  p->waits_ = std::move(waits).value();
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
+    void* const wait = p->waits_.as<std::byte>() + kLine * std::ssize(p->layers_);
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
+    layer->waited_ns = new (wait) std::atomic<int64_t>(0);
     p->use_store(*layer, *store);
     layer->ready = device.make_event();
     ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));

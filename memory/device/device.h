@@ -35,7 +35,8 @@ class Stream {
   // The event is done when everything enqueued here before is done.
   virtual void record(Event& event) = 0;
   // What is enqueued here afterwards starts after the event's last record() so far. The time this
-  // stream stood still for it is added to *waited_ns (may be null; read after the stream passed).
+  // stream stood still for it is added to *waited_ns, if the device times waits (may be null; in
+  // memory of allocate_pinned(), of the waits of one stream only, read after the stream passed).
   virtual void wait(const Event& event, std::atomic<int64_t>* waited_ns) = 0;
   // Runs `work` on a host thread after everything enqueued before it; what is enqueued afterwards
   // waits for it. `work` makes no calls of the device, its streams or events.
@@ -151,6 +152,8 @@ class Device {
   // Whether kernels may read this host memory where it lies: pinned, or through the host's page
   // tables.
   virtual bool reads_host(const void* data) const = 0;
+  // Whether Stream::wait() says how long it took.
+  virtual bool times_waits() const = 0;
   // What allocate() could still give out.
   virtual int64_t available_bytes() const = 0;
 

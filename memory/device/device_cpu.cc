@@ -191,6 +191,7 @@ class ThreadsDevice : public CpuDevice {
     });
   }
   bool host_reads_buffers() const override { return true; }
+  bool times_waits() const override { return true; }
   bool reads_host(const void*) const override { return true; }
   int64_t available_bytes() const override { return memory::available_bytes(""); }
 

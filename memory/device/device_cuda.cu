@@ -9,6 +9,7 @@
 #include "memory/device/cuda_handle.h"
 #include "memory/device/device_cuda.h"
 #include "memory/device/page_lock.h"
+#include "memory/device/wait_stamps.cuh"
 
 namespace engram::memory {
 namespace {
@@ -54,20 +55,24 @@ void CUDART_CB run_owned_work(void* data) {
 
 class GpuStream : public Stream {
  public:
-  explicit GpuStream(StreamPriority priority) : handle_(create(priority)) {}
+  // `stamps` is null, or times the waits.
+  GpuStream(StreamPriority priority, WaitStamps* stamps)
+      : handle_(create(priority)), stamps_(stamps) {}
   void record(Event& event) override {
     if (cuda_failed()) return;
     GpuEvent& gpu_event = static_cast<GpuEvent&>(event);
     cuda_ok(cudaEventRecord(gpu_event.native(), handle_.get()));
     gpu_event.set_captured(captures(handle_.get()));
   }
-  // The host cannot see how long the GPU stood still: *waited_ns is left as it is.
-  void wait(const Event& event, std::atomic<int64_t>*) override {
+  void wait(const Event& event, std::atomic<int64_t>* waited_ns) override {
     if (cuda_failed()) return;
     const GpuEvent& gpu_event = static_cast<const GpuEvent&>(event);
     const bool outside = captures(handle_.get()) && !gpu_event.captured();
+    const bool timed = stamps_ != nullptr && waited_ns != nullptr;
+    if (timed) stamps_->before(handle_.get(), waited_ns);
     cuda_ok(cudaStreamWaitEvent(
         handle_.get(), gpu_event.native(), outside ? cudaEventWaitExternal : cudaEventWaitDefault));
+    if (timed) stamps_->after(handle_.get(), waited_ns);
   }
   void enqueue_host(std::function<void()> work) override {
     if (cuda_failed()) return;
@@ -92,6 +97,7 @@ class GpuStream : public Stream {
     return stream;
   }
   CudaStream handle_;
+  WaitStamps* const stamps_;
 };
 
 class GpuRecording : public Recording {
@@ -162,7 +168,7 @@ class GpuDevice : public Device {
            std::to_string(properties_.major) + std::to_string(properties_.minor) + ")";
   }
   std::unique_ptr<Stream> make_stream(const std::string&, StreamPriority priority) override {
-    return std::make_unique<GpuStream>(priority);
+    return std::make_unique<GpuStream>(priority, stamps_.get());
   }
   std::unique_ptr<Event> make_event() override { return std::make_unique<GpuEvent>(); }
   void copy(Stream& stream, void* to, const void* from, int64_t bytes) override {
@@ -223,6 +229,13 @@ class GpuDevice : public Device {
   Status failure() const override { return cuda_failure(); }
 
   bool host_reads_buffers() const override { return false; }
+  Status time_waits() {
+    Result<std::unique_ptr<WaitStamps>> stamps = WaitStamps::make();
+    if (!stamps.ok()) return stamps.status();
+    stamps_ = std::move(stamps).value();
+    return {};
+  }
+  bool times_waits() const override { return stamps_ != nullptr; }
   bool reads_host(const void* data) const override {
     if (reads_host_page_tables()) return true;
     cudaPointerAttributes attributes{};
@@ -311,6 +324,7 @@ class GpuDevice : public Device {
 
   const int index_;
   cudaDeviceProp properties_{};
+  std::unique_ptr<WaitStamps> stamps_;
 };
 
 // "13.0"
@@ -382,10 +396,11 @@ cudaStream_t native_stream(Stream& stream) {
   return static_cast<GpuStream&>(stream).native();
 }
 
-Result<std::unique_ptr<Device>> make_cuda_device(int index) {
+Result<std::unique_ptr<Device>> make_cuda_device(int index, bool time_waits) {
   forget_cuda_failure();
   ENGRAM_RETURN_IF_ERROR(check_gpu(index));
-  std::unique_ptr<Device> device = std::make_unique<GpuDevice>(index);
+  std::unique_ptr<GpuDevice> device = std::make_unique<GpuDevice>(index);
+  if (time_waits) ENGRAM_RETURN_IF_ERROR(device->time_waits());
   ENGRAM_RETURN_IF_ERROR(device->failure());
   return Result<std::unique_ptr<Device>>(std::move(device));
 }

@@ -114,7 +114,7 @@ class EngineBench {
       double waited = 0;
       for (const double s : stats.recent_exposed_wait_seconds) waited += s;
       int64_t gather_ns = 0;
-      for (const EngineStats::Layer& layer : stats.layers) gather_ns += layer.gather_ns;
+      for (const EngineStats::Layer& layer : stats.layers) gather_ns += layer.gather_ns.value_or(0);
       const double steps = static_cast<double>(stats.steps);
       std::printf(
           "%s %s: exposed wait %.5f of the step time; a step: wait %.2f us, gather %.2f us, hash "

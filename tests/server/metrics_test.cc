@@ -34,7 +34,8 @@ engine::EngineStats stats_of() {
     engine::EngineStats::Layer numbers;
     numbers.layer = layer;
     numbers.rows = 16 * layer;
-    numbers.exposed_wait_ns = 500000000;
+    if (layer == 1) numbers.exposed_wait_ns = 500000000;
+    if (layer == 1) numbers.gather_ns = 250000000;
     stats.layers.push_back(numbers);
   }
   stats.recent_step_seconds = {0.01, 0.02};
@@ -126,6 +127,9 @@ TEST_CASE("metrics: values are what was observed", "[metrics]") {
   CHECK(
       value_of(text, R"(engram_ngram_exposed_wait_seconds_total{layer="1",model_name="demo"})") ==
       Approx(0.5));
+  const std::string untimed = R"({layer="4",model_name="demo"})";
+  CHECK(text.find("engram_ngram_exposed_wait_seconds_total" + untimed) == std::string::npos);
+  CHECK(text.find("engram_ngram_gather_seconds_total" + untimed) == std::string::npos);
   CHECK(value_of(text, R"(engram_table_rows{layer="4",model_name="demo",tier="host"})") == 100);
   CHECK(value_of(text, "engram_table_rows_verified_total" + model) == 40);
   CHECK(value_of(text, "engram_table_rows_wrong_total" + model) == 1);

@@ -116,7 +116,7 @@ void read_work(EngineWork work, Sample* sample) {
   sample->rows = work.rows;
   sample->unique_rows = work.unique_rows;
   sample->bytes = work.row_bytes;
-  sample->gather_seconds = work.gather_seconds;
+  sample->gather_seconds = work.gather_seconds.value_or(0);
 }
 
 // Of the steps in which all requests decode: the last ones. The request that began last saw
@@ -131,8 +131,11 @@ void keep_decode_steps(const std::vector<RequestRecord>& records, Sample* sample
   const size_t steps = sample->step_seconds.size();
   if (decoding == 0 || decoding >= steps) return;
   const int64_t drop = static_cast<int64_t>(steps - decoding);
-  sample->step_seconds.erase(sample->step_seconds.begin(), sample->step_seconds.begin() + drop);
-  sample->wait_seconds.erase(sample->wait_seconds.begin(), sample->wait_seconds.begin() + drop);
+  const auto keep = [&](std::vector<double>& of_steps) {
+    if (!of_steps.empty()) of_steps.erase(of_steps.begin(), of_steps.begin() + drop);
+  };
+  keep(sample->step_seconds);
+  keep(sample->wait_seconds);
 }
 
 }  // namespace

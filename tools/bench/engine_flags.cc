@@ -95,6 +95,12 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
           "--ngram-in-graph,!--no-ngram-in-graph", o.ngram_in_graph,
           "Recorded decode steps gather their n-gram rows themselves (cuda) [on]")
       ->group(kGroup);
+  command
+      .add_flag(
+          "--time-ngram-waits,!--no-time-ngram-waits", o.time_ngram_waits,
+          "Measure how long steps wait for n-gram rows, by two small kernels per Engram layer "
+          "(cuda; always measured on the CPU) [off]")
+      ->group(kGroup);
   add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));
   add("--dtype", o.dtype, "Activations: auto, float32, bfloat16 [auto]")

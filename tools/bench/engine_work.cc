@@ -23,7 +23,10 @@ void subtract_rows(const EngineStats& before, const EngineStats& after, EngineWo
     work->rows += a.rows - b.rows;
     work->unique_rows += a.unique_rows - b.unique_rows;
     work->row_bytes += a.bytes - b.bytes;
-    work->gather_seconds += seconds_of(b.gather_ns, a.gather_ns);
+    if (a.gather_ns) {
+      const double seconds = seconds_of(b.gather_ns.value_or(0), *a.gather_ns);
+      work->gather_seconds = work->gather_seconds.value_or(0) + seconds;
+    }
   }
   work->hash_seconds = seconds_of(before.hash_ns, after.hash_ns);
 }
@@ -53,7 +56,9 @@ void add_work(const EngineWork& more, EngineWork* work) {
   work->unique_rows += more.unique_rows;
   work->row_bytes += more.row_bytes;
   work->hash_seconds += more.hash_seconds;
-  work->gather_seconds += more.gather_seconds;
+  if (more.gather_seconds) {
+    work->gather_seconds = work->gather_seconds.value_or(0) + *more.gather_seconds;
+  }
   for (const OpWork& op : more.ops) {
     const auto found = std::ranges::find(work->ops, op.name, &OpWork::name);
     if (found == work->ops.end()) {

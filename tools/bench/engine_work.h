@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,7 @@ struct StepKind {
 
 struct EngineWork {
   std::vector<double> step_seconds;
-  std::vector<double> wait_seconds;  // for n-gram rows, of the same steps
+  std::vector<double> wait_seconds;  // for n-gram rows, of the same steps; empty: not timed
   StepKind prefill;
   StepKind decode;
   int64_t cached_tokens = 0;  // of prompts, found in the prefix cache
@@ -35,8 +36,8 @@ struct EngineWork {
   int64_t unique_rows = 0;  // distinct within each fetch
   int64_t row_bytes = 0;    // as stored
   double hash_seconds = 0;
-  double gather_seconds = 0;
-  std::vector<OpWork> ops;  // that were called
+  std::optional<double> gather_seconds;  // none: not timed
+  std::vector<OpWork> ops;               // that were called
 
   double seconds() const { return prefill.seconds + decode.seconds; }  // of all steps
 };

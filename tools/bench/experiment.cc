@@ -254,7 +254,10 @@ CostSplit split_cost(const PointResult& point) {
     split.projections_and_gate = overhead_of(*z, *n, metric).value;
   }
   const double step = mean_of_all(*n, &Sample::step_seconds);
-  if (d != nullptr && step > 0) {
+  const bool timed = d != nullptr && std::ranges::any_of(d->samples, [](const Sample& sample) {
+                       return !sample.wait_seconds.empty();
+                     });
+  if (timed && step > 0) {
     split.has_wait = true;
     split.exposed_wait = 100 * mean_of_all(*d, &Sample::wait_seconds) / step;
   }

@@ -32,11 +32,11 @@ struct Sample {
   double step_ms = 0;  // median gap between a request's messages
 
   std::vector<double> step_seconds;  // of the engine's steps
-  std::vector<double> wait_seconds;  // for rows, of the same steps
+  std::vector<double> wait_seconds;  // for rows, of the same steps; empty: not timed
   int64_t rows = 0;                  // fetched, over all Engram layers
   int64_t unique_rows = 0;           // distinct within each fetch
   int64_t bytes = 0;                 // as stored
-  double gather_seconds = 0;
+  double gather_seconds = 0;         // 0: not timed
 
   std::vector<std::vector<int32_t>> tokens;  // of each request, in the order of the plan
 };
@@ -107,7 +107,7 @@ struct CostSplit {
   bool has_projections = false;  // Z over N
   double projections_and_gate = 0;
   bool has_wait = false;
-  double exposed_wait = 0;  // mean wait of D's steps, over the mean step of N
+  double exposed_wait = 0;  // mean wait of D's steps, where timed, over the mean step of N
   bool has_interference = false;
   double interference = 0;  // what is left: hashing, and the gather's traffic and threads
 };

@@ -41,6 +41,7 @@ Json step_kind_json(const StepKind& kind) {
 Json rows_json(const EngineWork& work) {
   if (work.rows == 0) return nullptr;
   const double bytes = static_cast<double>(work.row_bytes);
+  const double gathering = work.gather_seconds.value_or(0);
   double waited = 0;
   for (const double s : work.wait_seconds) waited += s;
   return {
@@ -48,9 +49,9 @@ Json rows_json(const EngineWork& work) {
       {"unique_rows", work.unique_rows},
       {"bytes", work.row_bytes},
       {"hash_seconds", work.hash_seconds},
-      {"gather_seconds", work.gather_seconds},
-      {"gather_gbps", known(work.gather_seconds > 0 ? 1e-9 * bytes / work.gather_seconds : 0)},
-      {"exposed_wait_seconds", waited},
+      {"gather_seconds", work.gather_seconds ? Json(*work.gather_seconds) : Json(nullptr)},
+      {"gather_gbps", known(gathering > 0 ? 1e-9 * bytes / gathering : 0)},
+      {"exposed_wait_seconds", work.wait_seconds.empty() ? Json(nullptr) : Json(waited)},
       {"exposed_wait_us", quantiles_json(work.wait_seconds, 1e6)}};
 }
 

@@ -34,12 +34,12 @@ void append_rows(std::string* text, const EngineWork& work, const std::string& c
     waited += s;
   }
   append(
-      text,
-      "n-gram rows: %lld (%lld distinct per fetch), %.3f GB in %s; hashing %.3f s, gathering %.3f "
-      "s beside the steps\n",
+      text, "n-gram rows: %lld (%lld distinct per fetch), %.3f GB in %s; hashing %.3f s",
       static_cast<long long>(work.rows), static_cast<long long>(work.unique_rows),
-      1e-9 * static_cast<double>(work.row_bytes), codec.c_str(), work.hash_seconds,
-      work.gather_seconds);
+      1e-9 * static_cast<double>(work.row_bytes), codec.c_str(), work.hash_seconds);
+  if (work.gather_seconds) append(text, ", gathering %.3f s", *work.gather_seconds);
+  *text += " beside the steps\n";
+  if (waits.empty()) return;
   append(
       text, "  steps waited for them: p50 %.1f us, p99 %.1f us, %.3f s in all (%.2f %%)\n",
       quantile(waits, 0.5), quantile(waits, 0.99), waited,

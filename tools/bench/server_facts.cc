@@ -42,8 +42,12 @@ void add_layers(const v1::EngineNumbers& numbers, std::map<std::string, double>*
     (*counters)["ngram_rows"] += static_cast<double>(layer.rows());
     (*counters)["ngram_unique_rows"] += static_cast<double>(layer.unique_rows());
     (*counters)["ngram_bytes"] += static_cast<double>(layer.bytes());
-    (*counters)["ngram_gather_seconds"] += layer.gather_seconds();
-    (*counters)["ngram_exposed_wait_seconds"] += layer.exposed_wait_seconds();
+    if (layer.has_gather_seconds()) {
+      (*counters)["ngram_gather_seconds"] += layer.gather_seconds();
+    }
+    if (layer.has_exposed_wait_seconds()) {
+      (*counters)["ngram_exposed_wait_seconds"] += layer.exposed_wait_seconds();
+    }
   }
   if (numbers.layers_size() > 0) (*counters)["ngram_hash_seconds"] = numbers.hash_seconds();
 }

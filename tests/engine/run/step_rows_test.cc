@@ -118,6 +118,52 @@ TEST_CASE("step rows: the answers are those of rows from the side stream", "[ste
   }
 }
 
+TEST_CASE("step rows: waits for them are timed where that is asked for", "[step_rows]") {
+  const Files files("tiny-engram");
+  const auto run = [](const EngineOptions& o, EngineStats* stats) {
+    const std::unique_ptr<Engine> engine = tests::start_engine(o);
+    std::vector<RequestResult> results = tests::run_in_turn(*engine, requests());
+    *stats = engine->stats();
+    return results;
+  };
+  EngineStats stats;
+  EngineOptions o = files.options();
+  const std::vector<RequestResult> expected = run(o, &stats);
+  CHECK_FALSE(expected[0].usage.ngram.exposed_wait_seconds.has_value());
+  CHECK_FALSE(expected[0].usage.ngram.gather_seconds.has_value());
+  CHECK_FALSE(stats.recent_step_seconds.empty());
+  CHECK(stats.recent_exposed_wait_seconds.empty());
+  for (const EngineStats::Layer& layer : stats.layers) {
+    CHECK_FALSE(layer.exposed_wait_ns.has_value());
+    CHECK_FALSE(layer.gather_ns.has_value());
+  }
+  o.time_ngram_waits = true;
+  for (const bool graphs : {true, false}) {
+    for (const bool within : {true, false}) {
+      CAPTURE(graphs, within);
+      o.cuda_graphs = graphs;
+      o.ngram_in_graph = within;
+      const std::vector<RequestResult> got = run(o, &stats);
+      tests::check_same(got, expected);
+      CHECK(got[0].usage.ngram.exposed_wait_seconds.has_value());
+      CHECK((stats.self_fed_steps > 0) == (graphs && within));
+      CHECK(stats.recent_step_seconds.size() == stats.recent_exposed_wait_seconds.size());
+      double layers_ns = 0;
+      for (const EngineStats::Layer& layer : stats.layers) {
+        layers_ns += static_cast<double>(layer.exposed_wait_ns.value());
+      }
+      double steps_s = 0;
+      for (const double s : stats.recent_exposed_wait_seconds) steps_s += s;
+      CHECK(layers_ns > 0);
+      CHECK(steps_s == Approx(layers_ns * 1e-9));
+    }
+  }
+  // Rows that the GPU gathers within the step hold it up, and nobody times that.
+  o.ngram_fetch = "sync";
+  tests::check_same(run(o, &stats), expected);
+  CHECK(stats.recent_exposed_wait_seconds.empty());
+}
+
 TEST_CASE("step rows: after a swap they are read from the new tables", "[step_rows]") {
   const Files files("tiny-engram");
   const Files others("tiny-engram", 1);

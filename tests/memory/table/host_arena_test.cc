@@ -36,6 +36,7 @@ class ListingDevice : public Device {
   void copy_rows(Stream&, View, View, const int32_t*, int64_t) override {}
   bool host_reads_buffers() const override { return true; }
   bool reads_host(const void*) const override { return true; }
+  bool times_waits() const override { return true; }
   int64_t available_bytes() const override { return 0; }
   Status pin(const HostRange& range) override {
     if (calls_left-- <= 0) return resource_exhausted("no more pins");

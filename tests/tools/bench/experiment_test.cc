@@ -163,6 +163,13 @@ TEST_CASE("experiment: without noise the figures and the split are exact") {
   // Of the mean step, which the prompts make longer; a step that waits is slower itself.
   CHECK(split.exposed_wait == Approx(1.04 * 5 / (5 + 12.8 / 32)));
   CHECK(split.interference == Approx(4 - 2 - split.exposed_wait));
+  PointResult untimed = point;
+  for (ArmRounds& arm : untimed.arms) {
+    for (Sample& sample : arm.samples) sample.wait_seconds.clear();
+  }
+  CHECK(split_cost(untimed).has_projections);
+  CHECK_FALSE(split_cost(untimed).has_wait);
+  CHECK_FALSE(split_cost(untimed).has_interference);
   CHECK(point.quiet.quiet());
   CHECK(point.quiet.spread_percent == Approx(0));
 }
