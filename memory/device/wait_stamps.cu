@@ -28,20 +28,20 @@ __global__ void note_after(WaitStamp* stamp, int64_t idle_ns, int64_t* waited_ns
   *waited_ns = stamp->total_ns;
 }
 
-void enqueue_before(cudaStream_t stream, WaitStamp* stamp) {
+cudaLaunchConfig_t one_thread(cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(1);
   config.blockDim = dim3(1);
   config.stream = stream;
-  enqueue_kernel(config, note_before, stamp);
+  return config;
+}
+
+void enqueue_before(cudaStream_t stream, WaitStamp* stamp) {
+  enqueue_kernel(one_thread(stream), note_before, stamp);
 }
 
 void enqueue_after(cudaStream_t stream, WaitStamp* stamp, int64_t idle_ns, int64_t* waited_ns) {
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(1);
-  config.blockDim = dim3(1);
-  config.stream = stream;
-  enqueue_kernel(config, note_after, stamp, idle_ns, waited_ns);
+  enqueue_kernel(one_thread(stream), note_after, stamp, idle_ns, waited_ns);
 }
 
 }  // namespace
