@@ -254,8 +254,8 @@ void add_model_flags(Table& table, Options* o) {
       "Recorded decode steps hash their tokens and gather their n-gram rows themselves (cuda)");
   table.on_off(
       "time-ngram-waits", &o->engine.time_ngram_waits,
-      "Measure how long steps wait for n-gram rows, by two small kernels per Engram layer (cuda; "
-      "always measured on the CPU)");
+      "Measure how long n-gram rows take and steps wait for them, by four small kernels per Engram "
+      "layer (cuda; always measured on the CPU)");
   table.choice(
       "dtype", &o->engine.dtype, {"auto", "float32", "bfloat16"},
       "Activations; auto is float32 on the CPU");
@@ -374,6 +374,10 @@ void add_table_flags(Table& table, Options* o) {
   table.either(
       "table-pin", &tables->arena.pin, PinPages::kTry, PinPages::kNo,
       "Lock tables in memory; a refusal is reported by engram tables");
+  table.on_off(
+      "table-cumem", &tables->arena.device_pages,
+      "On a GPU: tables in memory of cuMemCreate(), which it maps in pages of 2 MiB, where there "
+      "is such and --table-pin; else in huge pages that are registered");
   Flag& numa = table.text(
       "numa-policy", nullptr,
       "On which NUMA nodes tables lie: auto, none, bind:N, interleave or replicate");

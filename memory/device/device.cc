@@ -31,6 +31,10 @@ void Device::copy_strided(
   }
 }
 
+Result<Buffer> Device::allocate_host_pages(int64_t, int) {
+  return failed_precondition(name() + " has no host memory of its own");
+}
+
 Result<std::unique_ptr<Recording>> Device::record(Stream&, const std::function<void()>&) {
   return unimplemented(name() + " records no work");
 }

@@ -164,6 +164,11 @@ class Device {
   virtual Status pin(const HostRange& range) = 0;
   // Undoes pin() of the same range.
   virtual void unpin(const HostRange& range) = 0;
+  // Host memory on one NUMA node (< 0: on any) that is pinned from the start and that kernels reach
+  // through pages of 2 MiB at least, whatever the host's pages are: whole such pages, at a multiple
+  // of them, that hold anything. Host code reads and writes it. Any thread, also after seal(); the
+  // device outlives it. FAILED_PRECONDITION or RESOURCE_EXHAUSTED says why there is none.
+  virtual Result<Buffer> allocate_host_pages(int64_t bytes, int numa_node);
   // The NUMA node the device is attached to; -1: none or unknown.
   virtual int numa_node() const = 0;
 

@@ -8,6 +8,7 @@
 
 #include "memory/device/cuda_handle.h"
 #include "memory/device/device_cuda.h"
+#include "memory/device/host_pages_cuda.h"
 #include "memory/device/page_lock.h"
 #include "memory/device/wait_stamps.cuh"
 
@@ -270,6 +271,17 @@ class GpuDevice : public Device {
     if (reads_host_page_tables()) return unlock_pages(range);
     cuda_ok(cudaSetDevice(index_));
     cuda_ok(cudaHostUnregister(range.data));
+  }
+
+  Result<Buffer> allocate_host_pages(int64_t bytes, int numa_node) override {
+    if (reads_host_page_tables()) {
+      return failed_precondition(name() + " reads host memory through the host's page tables");
+    }
+    cuda_ok(cudaSetDevice(index_));  // of the calling thread
+    if (cuda_failed()) return failure();
+    Result<Buffer> pages = allocate_host_pages_of_driver(index_, numa_node, bytes);
+    if (!pages.ok() || reads_host(pages.value().data())) return pages;
+    return internal("memory of cuMemCreate() that " + name() + " takes for the host's alone");
   }
 
   int numa_node() const override {

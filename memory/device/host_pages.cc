@@ -1,6 +1,9 @@
 #include "memory/device/host_pages.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -143,12 +146,31 @@ bool can_populate() {
 
 int populate_pages(void* data, int64_t size, int threads) {
   ENGRAM_CHECK(size % kSmallPage == 0);
-  const bool advice = can_populate();
-  return for_slices(size, kSlice, threads, [data, advice](int64_t offset, int64_t bytes) {
-    if (advice) return populate(bytes_at(data, offset), bytes);
+  if (!can_populate()) {
+    zero_pages(data, size, threads);
+    return 0;
+  }
+  return for_slices(size, kSlice, threads, [data](int64_t offset, int64_t bytes) {
+    return populate(bytes_at(data, offset), bytes);
+  });
+}
+
+void zero_pages(void* data, int64_t size, int threads) {
+  for_slices(size, kSlice, threads, [data](int64_t offset, int64_t bytes) {
     std::memset(bytes_at(data, offset), 0, static_cast<size_t>(bytes));
     return 0;
   });
+}
+
+bool takes_direct_reads(void* data) {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  // Into a pipe goes the page itself, found as for a direct read; nothing is copied.
+  const iovec page{.iov_base = data, .iov_len = kSmallPage};
+  const bool found = vmsplice(ends[1], &page, 1, SPLICE_F_NONBLOCK) == kSmallPage;
+  close(ends[0]);
+  close(ends[1]);
+  return found;
 }
 
 void collapse_pages(void* data, int64_t size, int threads) {

@@ -43,6 +43,13 @@ bool can_populate();
 // which zeroes them. REQUIRES: size is a multiple of kSmallPage.
 int populate_pages(void* data, int64_t size, int threads);
 
+// Writes zeros, in slices spread over `threads`, into memory that is mapped already.
+void zero_pages(void* data, int64_t size, int threads);
+
+// Whether files can be read straight into this mapped page: the kernel has to find the page behind
+// it, which it does not behind what some drivers map.
+bool takes_direct_reads(void* data);
+
 // Asks for huge pages where small ones lie, whatever /sys/kernel/mm/transparent_hugepage says
 // (MADV_COLLAPSE, Linux 6.1). A huge page that cannot be had is left as it is. What was not touched
 // yet is touched on the way.

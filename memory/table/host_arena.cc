@@ -28,6 +28,13 @@ bool swappable(const PageBlock& block) {
   return block.kind() == PageKind::kTransparent || block.kind() == PageKind::kSmall;
 }
 
+// The one that says less of the memory.
+PageKind lesser(PageKind a, PageKind b) {
+  if (a == PageKind::kDevice) return b;
+  if (b == PageKind::kDevice) return a;
+  return std::max(a, b);
+}
+
 }  // namespace
 
 const char* page_kind_name(PageKind kind) {
@@ -38,6 +45,8 @@ const char* page_kind_name(PageKind kind) {
       return "2 MiB hugetlb";
     case PageKind::kTransparent:
       return "transparent huge";
+    case PageKind::kDevice:
+      return "2 MiB cuMemCreate";
     case PageKind::kSmall:
       break;
   }
@@ -75,6 +84,7 @@ struct TableMemory::State {
   NumaTopology topology;
   Device* device = nullptr;
   PinPages wish = PinPages::kNo;
+  int64_t device_bytes = 0;  // of blocks that the device made
 
   // Guarded by mu.
   mutable std::mutex mu;
@@ -153,9 +163,10 @@ Status TableMemory::pin(int64_t offset, int64_t bytes) {
   const std::lock_guard<std::mutex> lock(state_->mu);
   const Clock::time_point begin = Clock::now();
   for (const PageBlock& block : state_->blocks) {
+    if (block.kind() == PageKind::kDevice) continue;  // pinned from the start
     const HostRange range{block.data() + offset, end - offset, swappable(block), false};
     const Status status = state_->pinned.add(state_->device, range);
-    state_->report.pinned_bytes = state_->pinned.bytes();
+    state_->report.pinned_bytes = state_->device_bytes + state_->pinned.bytes();
     if (!status.ok()) {
       if (!state_->pin_refused) {
         state_->report.findings.push_back("not pinned: " + status.message());
@@ -172,7 +183,7 @@ void TableMemory::unpin() {
   if (state_ == nullptr) return;
   const std::lock_guard<std::mutex> lock(state_->mu);
   state_->pinned.clear();
-  state_->report.pinned_bytes = 0;
+  state_->report.pinned_bytes = state_->device_bytes;
 }
 
 ArenaReport TableMemory::report() const {
@@ -225,14 +236,16 @@ Result<TableMemory> allocate_table_memory(
   const Clock::time_point begin = Clock::now();
   std::set<int> nodes;
   report.huge_share = 1.;
-  report.pages = PageKind::kHugetlb1G;
+  report.pages = PageKind::kDevice;
   for (const NumaPlacement& placement : copies) {
-    Result<PageBlock> block = obtain_pages(what, bytes, options, placement, &report.findings);
+    Result<PageBlock> block =
+        obtain_pages(what, bytes, options, placement, device, &report.findings);
     if (!block.ok()) return block.status();
     const PageBlock& pages = block.value();
     report.mapped_bytes += pages.mapped_bytes();
     report.huge_share = std::min(report.huge_share, pages.huge_share());
-    report.pages = std::max(report.pages, pages.kind());
+    report.pages = lesser(report.pages, pages.kind());
+    if (pages.kind() == PageKind::kDevice) state->device_bytes += pages.mapped_bytes();
     for (const int node : nodes_of_pages(pages.data(), pages.mapped_bytes())) nodes.insert(node);
     const bool bound = placement.mode == NumaMode::kBind && placement.nodes.size() == 1;
     state->block_nodes.push_back(bound ? placement.nodes.front() : -1);
@@ -241,6 +254,7 @@ Result<TableMemory> allocate_table_memory(
   report.touch_seconds = seconds_since(begin);
   report.what = what;
   report.bytes = bytes;
+  report.pinned_bytes = state->device_bytes;
   report.copies = static_cast<int>(copies.size());
   report.shareable = options.shareable;
   report.numa = plan.value().reason;

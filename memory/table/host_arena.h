@@ -1,9 +1,10 @@
 // Host memory for n-gram tables: in the largest pages there are, on the right NUMA nodes, touched,
 // pinned where asked, shareable with other processes, and honest about what was obtained.
 //
-// Pages come from a ladder: explicit huge pages of 1 GiB, of 2 MiB, transparent huge pages, small
-// pages. Explicit ones are taken only when the pool holds all of them, and they are touched at
-// once, so a shortage is an error here and never a signal later.
+// Pages come from a ladder: those the device makes itself where there are such (a GPU reaches them
+// through large pages whatever the host's are), explicit huge pages of 1 GiB, of 2 MiB, transparent
+// huge pages, small pages. Explicit ones are taken only when the pool holds all of them, and they
+// are touched at once, so a shortage is an error here and never a signal later.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,13 @@ enum class PinPages : uint8_t {
   kTry,      // a refusal is a finding of the report
   kRequire,  // a refusal is an error
 };
-enum class PageKind : uint8_t { kHugetlb1G, kHugetlb2M, kTransparent, kSmall };
+enum class PageKind : uint8_t {
+  kHugetlb1G,
+  kHugetlb2M,
+  kTransparent,
+  kSmall,
+  kDevice,  // of Device::allocate_host_pages()
+};
 
 const char* page_kind_name(PageKind kind);  // "2 MiB hugetlb"
 
@@ -38,7 +45,9 @@ struct ArenaOptions {
   HugePages huge = HugePages::kAuto;
   NumaPolicy numa;
   PinPages pin = PinPages::kNo;
-  bool shareable = false;      // in a memfd, see TableMemory::descriptor()
+  bool shareable = false;  // in a memfd, see TableMemory::descriptor()
+  // Pages of the device first: where tables are pinned, and neither shareable nor in small pages.
+  bool device_pages = true;
   int threads = 0;             // that touch pages; <= 0: the usable cores
   int64_t other_bytes = 0;     // what the process will take beside the table until it serves
   std::vector<int> gpu_nodes;  // NUMA nodes of the GPUs that read the table; none: the device's
@@ -51,7 +60,8 @@ struct ArenaReport {
   int64_t mapped_bytes = 0;  // of all copies, rounded up to pages
   int copies = 0;
   PageKind pages = PageKind::kSmall;  // the least of the copies
-  double huge_share = 0.;             // 0..1 when it was allocated, the least of the copies
+  // 0..1 when it was allocated, the least of the copies; of kDevice as the device maps it.
+  double huge_share = 0.;
   bool shareable = false;
   std::string numa;        // the policy's decision
   std::vector<int> nodes;  // where the pages are; none when the kernel does not say
@@ -110,7 +120,8 @@ class TableMemory {
 
 // RESOURCE_EXHAUSTED with the numbers, before anything is taken, when the table, its copies and
 // other_bytes do not fit what is available. FAILED_PRECONDITION with the command that helps when
-// huge pages are required and not there. `device` pins; null: nothing is ever pinned.
+// huge pages are required and not there. `device` pins, and may make the pages; null: nothing is
+// ever pinned.
 Result<TableMemory> allocate_table_memory(
     const std::string& what, int64_t bytes, const ArenaOptions& options, Device* device);
 

@@ -42,11 +42,13 @@ class Ladder {
       int64_t bytes,
       const ArenaOptions& options,
       const NumaPlacement& placement,
+      Device* device,
       std::vector<std::string>* findings)
       : what_(what),
         bytes_(bytes),
         options_(options),
         placement_(placement),
+        device_(device),
         findings_(findings),
         threads_(options.threads > 0 ? options.threads : usable_cores()),
         node_(
@@ -55,6 +57,7 @@ class Ladder {
                 : -1) {}
 
   Result<PageBlock> climb() {
+    if (std::optional<PageBlock> block = device_pages()) return *std::move(block);
     if (options_.huge != HugePages::kOff) {
       for (const int64_t page_bytes : {kGiantPage, kHugePage}) {
         std::optional<PageBlock> block = explicit_pages(page_bytes);
@@ -73,6 +76,37 @@ class Ladder {
     if (std::find(findings_->begin(), findings_->end(), text) == findings_->end()) {
       findings_->push_back(text);
     }
+  }
+
+  // None, with a finding where a device could have made some.
+  std::optional<PageBlock> device_pages() {
+    const bool wanted = options_.device_pages && device_ != nullptr &&
+                        !device_->host_reads_buffers() && options_.pin != PinPages::kNo &&
+                        !options_.shareable && options_.huge != HugePages::kOff;
+    if (!wanted) return std::nullopt;
+    const std::string name = std::string(page_kind_name(PageKind::kDevice)) + " pages";
+    if (placement_.mode == NumaMode::kInterleave || placement_.nodes.size() > 1) {
+      find(name + " not used: they lie on one NUMA node");
+      return std::nullopt;
+    }
+    // They come from what is available, never from the pools.
+    const int64_t available = available_bytes(options_.root);
+    if (round_up(bytes_, kHugePage) > available - options_.other_bytes - kMemoryReserve) {
+      find(name + " not used: " + std::to_string(available) + " bytes available outside the pools");
+      return std::nullopt;
+    }
+    const int node = placement_.nodes.empty() ? device_->numa_node() : placement_.nodes.front();
+    Result<Buffer> pages = device_->allocate_host_pages(bytes_, node);
+    if (!pages.ok()) {
+      find(name + " refused: " + pages.status().message());
+      return std::nullopt;
+    }
+    if (!takes_direct_reads(pages.value().data())) {
+      find(name + " not used: files cannot be read straight into them");
+      return std::nullopt;
+    }
+    zero_pages(pages.value().data(), pages.value().bytes(), threads_);
+    return PageBlock(std::move(pages).value());
   }
 
   // A mapping of the block, untouched, placed; null with errno.
@@ -206,6 +240,7 @@ class Ladder {
   const int64_t bytes_;
   const ArenaOptions& options_;
   const NumaPlacement& placement_;
+  Device* const device_;
   std::vector<std::string>* findings_;
   const int threads_;
   const int node_;  // the only one pages may come from; -1: any
@@ -216,12 +251,21 @@ class Ladder {
 PageBlock::PageBlock(uint8_t* data, int64_t mapped_bytes, int descriptor, PageKind kind)
     : data_(data), mapped_bytes_(mapped_bytes), descriptor_(descriptor), kind_(kind) {}
 
+PageBlock::PageBlock(Buffer device_pages)
+    : data_(device_pages.as<uint8_t>()),
+      mapped_bytes_(device_pages.bytes()),
+      descriptor_(-1),
+      kind_(PageKind::kDevice),
+      huge_share_(1.),
+      device_pages_(std::move(device_pages)) {}
+
 PageBlock::PageBlock(PageBlock&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
       mapped_bytes_(other.mapped_bytes_),
       descriptor_(std::exchange(other.descriptor_, -1)),
       kind_(other.kind_),
-      huge_share_(other.huge_share_) {}
+      huge_share_(other.huge_share_),
+      device_pages_(std::move(other.device_pages_)) {}
 
 PageBlock& PageBlock::operator=(PageBlock&& other) noexcept {
   std::swap(data_, other.data_);
@@ -229,11 +273,13 @@ PageBlock& PageBlock::operator=(PageBlock&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(kind_, other.kind_);
   std::swap(huge_share_, other.huge_share_);
+  std::swap(device_pages_, other.device_pages_);
   return *this;
 }
 
 PageBlock::~PageBlock() {
-  if (data_ != nullptr) release_pages(data_, mapped_bytes_);
+  const bool mapped_here = data_ != nullptr && kind_ != PageKind::kDevice;
+  if (mapped_here) release_pages(data_, mapped_bytes_);
   if (descriptor_ >= 0) close(descriptor_);
 }
 
@@ -258,9 +304,10 @@ Result<PageBlock> obtain_pages(
     int64_t bytes,
     const ArenaOptions& options,
     const NumaPlacement& placement,
+    Device* device,
     std::vector<std::string>* findings) {
   ENGRAM_CHECK(bytes > 0);
-  return Ladder(what, bytes, options, placement, findings).climb();
+  return Ladder(what, bytes, options, placement, device, findings).climb();
 }
 
 }  // namespace engram::memory

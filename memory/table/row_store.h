@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,8 @@ struct HostRows {
   // NUMA nodes the nearest. Empty: at `place`.
   std::function<RowPlace()> nearest = {};
   int64_t bytes = 0;  // from the first value on, for the share of huge pages
+  // Of pages that the kernel does not list as huge; none: as it lists them.
+  std::optional<double> huge_share = {};
   // Keeps the memory or mapping alive; shared because stores of several layers may lie in one.
   std::shared_ptr<const void> owner;
   std::string where;  // begin of placement(): "host", "shared"

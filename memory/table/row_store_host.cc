@@ -22,7 +22,8 @@ class HostStore : public HostRowStore {
   void count_rows(int64_t rows) override { rows_read_.fetch_add(rows, std::memory_order_relaxed); }
 
   std::string placement() const override {
-    const double share = huge_page_share(rows_.place.values, rows_.bytes);
+    const double share =
+        rows_.huge_share ? *rows_.huge_share : huge_page_share(rows_.place.values, rows_.bytes);
     return rows_.where + ", " + std::to_string(std::lround(100. * share)) + " % huge pages";
   }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -44,6 +45,12 @@ void describe_memory(const ArenaReport& arena, TableReport* report) {
   report->touch_seconds = arena.touch_seconds;
   report->pin_seconds = arena.pin_seconds;
   report->findings = arena.findings;
+}
+
+// The kernel does not list the device's pages as huge.
+std::optional<double> unlisted_huge_share(const TableMemory& memory) {
+  if (memory.copy_pages(0) != PageKind::kDevice) return std::nullopt;
+  return memory.copy_huge_share(0);
 }
 
 void describe_load(const TableLoad& load, TableReport* report) {
@@ -289,6 +296,7 @@ Result<std::unique_ptr<RowStore>> TableSet::open_part(
   HostRows rows;
   rows.place = part.value().place;
   rows.bytes = (range.end - range.first) * rows.place.value_stride;
+  rows.huge_share = unlisted_huge_share(*table.memory);
   rows.owner = table.memory;
   rows.where = "host";
   rows.version = table.report.version;
@@ -390,6 +398,7 @@ Status TableSet::add_store(const TableRequest& request, size_t index) {
     };
   }
   rows.bytes = table.report.bytes;
+  rows.huge_share = unlisted_huge_share(*table.memory);
   rows.owner = table.memory;
   rows.where = "host";
   rows.version = table.report.version;

@@ -92,14 +92,19 @@ void add_engine_flags(CLI::App& command, EngineFlags* flags) {
       ->group(kGroup);
   command
       .add_flag(
+          "--table-cumem,!--no-table-cumem", o.tables.arena.device_pages,
+          "Tables in memory of cuMemCreate(), else in huge pages that are registered (cuda) [on]")
+      ->group(kGroup);
+  command
+      .add_flag(
           "--ngram-in-graph,!--no-ngram-in-graph", o.ngram_in_graph,
           "Recorded decode steps gather their n-gram rows themselves (cuda) [on]")
       ->group(kGroup);
   command
       .add_flag(
           "--time-ngram-waits,!--no-time-ngram-waits", o.time_ngram_waits,
-          "Measure how long steps wait for n-gram rows, by two small kernels per Engram layer "
-          "(cuda; always measured on the CPU) [off]")
+          "Measure how long n-gram rows take and steps wait for them, by four small kernels per "
+          "Engram layer (cuda; always measured on the CPU) [off]")
       ->group(kGroup);
   add("-t,--threads", o.threads, "CPU threads; 0: all usable cores [0]")
       ->check(CLI::Range(0, 4096));

@@ -1,7 +1,7 @@
 // The questions about a GPU and its link that decide how rows are gathered, each with what was
 // expected before anything was measured. Groups: host-read, shape, size, beside, graph (--filter).
 //
-// Not here: memory of cuMemCreate() on the host node, programmatic dependent launches.
+// Not here: programmatic dependent launches.
 #include <algorithm>
 #include <memory>
 #include <numeric>
@@ -255,7 +255,7 @@ void tell_seconds(
 void run_size(Figures& figures, const Options& options) {
   const int64_t largest = options.smoke ? 2 * kMiB : table_bytes(options.table_gib);
   for (const Backing backing :
-       {Backing::kDriver, Backing::kSmall, Backing::kHuge, Backing::kExplicit}) {
+       {Backing::kDriver, Backing::kSmall, Backing::kHuge, Backing::kExplicit, Backing::kNode}) {
     if (figures.seconds_left() < 20) {
       figures.add_missing("size", backing_name(backing), "no time was left");
       continue;
@@ -265,12 +265,18 @@ void run_size(Figures& figures, const Options& options) {
     if (block == nullptr) continue;
     const std::string name = backing_name(backing);
     const bool driver = backing == Backing::kDriver;
+    const bool node = backing == Backing::kNode;
     tell_seconds(
-        figures, name + (driver ? ": allocated and zeroed by one thread" : ": touched"),
+        figures,
+        name + (driver ? ": allocated and zeroed by one thread"
+                : node ? ": allocated, and zeroed by all"
+                       : ": touched"),
         block->touch_seconds(), largest, driver ? "2.2 to 3.1 GB/s without the zeroing" : "");
-    tell_seconds(
-        figures, name + ": pinned", block->pin_seconds(), largest,
-        backing == Backing::kHuge ? "11 GB/s with touching" : "");
+    if (!driver && !node) {
+      tell_seconds(
+          figures, name + ": pinned", block->pin_seconds(), largest,
+          backing == Backing::kHuge ? "11 GB/s with touching" : "");
+    }
     Suite suite(rig, figures, options, "size", {Limit::kHostRead});
     std::vector<int64_t> sizes;
     for (const int64_t size : {1, 4, 16, 32, 64, 96}) {

@@ -39,6 +39,8 @@ const char* backing_name(Backing backing) {
       return "transparent huge pages, registered";
     case Backing::kExplicit:
       return "2 MiB pages of the pool, registered";
+    case Backing::kNode:
+      return "cuMemCreate";
   }
   return "";
 }
@@ -47,7 +49,7 @@ HostBlock::HostBlock(memory::Device& device, Backing backing, int64_t bytes)
     : device_(device), backing_(backing), bytes_(bytes) {}
 
 HostBlock::~HostBlock() {
-  if (backing_ == Backing::kDriver) return;
+  if (backing_ == Backing::kDriver || backing_ == Backing::kNode) return;
   if (pinned_) device_.unpin({.data = data_, .bytes = bytes_});
   if (data_ != nullptr) memory::release_pages(data_, bytes_);
 }
@@ -96,10 +98,13 @@ memory::Result<std::unique_ptr<HostBlock>> HostBlock::make(
     memory::Device& device, Backing backing, int64_t bytes) {
   ENGRAM_CHECK(bytes % memory::kHugePage == 0);
   std::unique_ptr<HostBlock> block(new HostBlock(device, backing, bytes));
-  if (backing == Backing::kDriver) {
+  if (backing == Backing::kDriver || backing == Backing::kNode) {
     const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
-    memory::Result<memory::Buffer> buffer = device.allocate_pinned("table", bytes);
+    memory::Result<memory::Buffer> buffer =
+        backing == Backing::kDriver ? device.allocate_pinned("table", bytes)
+                                    : device.allocate_host_pages(bytes, device.numa_node());
     ENGRAM_RETURN_IF_ERROR(buffer.status());
+    if (backing == Backing::kNode) memory::zero_pages(buffer.value().data(), bytes, threads());
     block->touch_seconds_ = seconds_since(begin);
     block->buffer_ = std::move(buffer).value();
     block->data_ = block->buffer_.data();

@@ -15,6 +15,7 @@ enum class Backing {
   kSmall,     // small pages, registered
   kHuge,      // transparent huge pages, registered
   kExplicit,  // 2 MiB pages of the system's pool, registered
+  kNode,      // cuMemCreate() on the GPU's NUMA node
 };
 const char* backing_name(Backing backing);
 
@@ -33,7 +34,7 @@ class HostBlock {
 
   const void* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
-  double touch_seconds() const { return touch_seconds_; }  // kDriver: all of it
+  double touch_seconds() const { return touch_seconds_; }  // kDriver and kNode: all of it
   double pin_seconds() const { return pin_seconds_; }
   double huge_share() const { return huge_share_; }
 
@@ -45,7 +46,7 @@ class HostBlock {
   memory::Device& device_;
   const Backing backing_;
   const int64_t bytes_;
-  memory::Buffer buffer_;  // kDriver
+  memory::Buffer buffer_;  // kDriver, kNode
   void* data_ = nullptr;
   bool pinned_ = false;
   double touch_seconds_ = 0;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -113,6 +114,30 @@ TEST_CASE("copy_rows copies the rows that are named and no others", "[device]") 
       CHECK(got == expected);
     }
   }
+}
+
+TEST_CASE("host pages of the device are reached by host and device, or refused", "[device]") {
+  const std::unique_ptr<Device> device = device_under_test();
+  if (device == nullptr) return;
+  constexpr int64_t kPage = int64_t{2} << 20;
+  device->seal();  // tables are swapped while serving
+  Result<Buffer> pages = device->allocate_host_pages(3 * kPage + 5, device->numa_node());
+  if (!pages.ok()) {
+    CHECK(pages.status().code() == Code::kFailedPrecondition);
+    CHECK_FALSE(pages.status().message().empty());
+    return;
+  }
+  const Buffer& buffer = pages.value();
+  CHECK(buffer.bytes() == 4 * kPage);
+  CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % kPage == 0);
+  CHECK(device->reads_host(buffer.as<char>() + 3 * kPage));
+  const std::vector<uint16_t> sent = numbers(static_cast<size_t>(2 * kPage), 3);
+  std::memcpy(buffer.data(), sent.data(), static_cast<size_t>(buffer.bytes()));
+  std::vector<uint16_t> received(sent.size());
+  const std::unique_ptr<Stream> stream = device->make_stream("copies");
+  device->copy(*stream, received.data(), buffer.data(), buffer.bytes());
+  stream->synchronize();
+  CHECK(received == sent);
 }
 
 TEST_CASE("pinned memory begins zeroed and says when there is too little", "[device]") {

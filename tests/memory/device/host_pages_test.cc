@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdio>
+#include <cstring>
 
 #include "tests/support/fake_root.h"
 
@@ -57,6 +58,19 @@ TEST_CASE("a shared mapping holds what was written through another", "[host_page
   release_pages(one, size);
   release_pages(two, size);
   close(descriptor);
+}
+
+TEST_CASE("files can be read into pages that are there, and not into others", "[host_pages]") {
+  constexpr int64_t kSize = 4 * kHugePage;
+  char* data = static_cast<char*>(reserve_pages(kSize, kHugePage));
+  REQUIRE(data != nullptr);
+  CHECK_FALSE(takes_direct_reads(data));
+  REQUIRE(map_pages(data, kSize, 0, -1));
+  std::memset(data, 0x5a, kSize);
+  CHECK(takes_direct_reads(data));
+  zero_pages(data, kSize, 3);
+  CHECK(std::all_of(data, data + kSize, [](char c) { return c == 0; }));
+  release_pages(data, kSize);
 }
 
 TEST_CASE("explicit huge pages are mapped whole or not at all", "[host_pages]") {

@@ -3,12 +3,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iterator>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <utility>
 
+#include "tests/support/cuda_emulation/pinned_memory.h"
 #include "tests/support/cuda_emulation/queues.h"
 
 namespace cuda_emulation {
@@ -79,36 +78,6 @@ namespace {
 
 constexpr size_t kMemoryBytes = size_t{8} << 30;
 constexpr int kHighestPriority = -5;  // the lowest is 0
-
-// Host memory that kernels may read, by its begin.
-class PinnedMemory {
- public:
-  void add(const void* data, size_t bytes) {
-    const std::lock_guard<std::mutex> lock(mu_);
-    ranges_[static_cast<const char*>(data)] = bytes;
-  }
-  bool remove(const void* data) {
-    const std::lock_guard<std::mutex> lock(mu_);
-    return ranges_.erase(static_cast<const char*>(data)) == 1;
-  }
-  bool holds(const void* data) {
-    const std::lock_guard<std::mutex> lock(mu_);
-    const char* at = static_cast<const char*>(data);
-    const auto after = ranges_.upper_bound(at);
-    if (after == ranges_.begin()) return false;
-    const auto& [begin, bytes] = *std::prev(after);
-    return at < begin + bytes;
-  }
-
- private:
-  std::mutex mu_;
-  std::map<const char*, size_t> ranges_;
-};
-
-PinnedMemory& pinned_memory() {
-  static PinnedMemory memory;
-  return memory;
-}
 
 // What a call of the host is to be given. Calls that are dropped leave it to nobody; it is kept, so
 // that it is not a leak of the program.
@@ -276,28 +245,30 @@ cudaError_t cudaMemcpy2DAsync(
 }
 cudaError_t cudaHostAlloc(void** data, size_t bytes, unsigned) {
   const cudaError_t error = cudaMalloc(data, bytes);
-  if (error == cudaSuccess) pinned_memory().add(*data, bytes);
+  if (error == cudaSuccess) cuda_emulation::pinned_memory().add(*data, bytes);
   return error;
 }
 cudaError_t cudaFreeHost(void* data) {
-  if (!pinned_memory().remove(data)) return cudaErrorInvalidValue;
+  if (!cuda_emulation::pinned_memory().remove(data)) return cudaErrorInvalidValue;
   return cudaFree(data);
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
   void* pointer = const_cast<void*>(data);
   *attributes = {cudaMemoryTypeUnregistered, 0, nullptr, pointer};
-  if (pinned_memory().holds(data)) *attributes = {cudaMemoryTypeHost, 0, pointer, pointer};
+  if (cuda_emulation::pinned_memory().holds(data))
+    *attributes = {cudaMemoryTypeHost, 0, pointer, pointer};
   return cudaSuccess;
 }
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned) {
   const cudaError_t refused = cuda_emulation::refusal();
   if (refused != cudaSuccess) return refused;
-  if (pinned_memory().holds(data)) return cudaErrorInvalidValue;
-  pinned_memory().add(data, bytes);
+  if (cuda_emulation::pinned_memory().holds(data)) return cudaErrorInvalidValue;
+  cuda_emulation::pinned_memory().add(data, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaHostUnregister(void* data) {
-  return pinned_memory().remove(data) ? cuda_emulation::sticky_error() : cudaErrorInvalidValue;
+  return cuda_emulation::pinned_memory().remove(data) ? cuda_emulation::sticky_error()
+                                                      : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {

@@ -99,6 +99,8 @@ struct Machine {
   cudaError_t instantiate_error = cudaSuccess;
   int devices = 1;
   int driver_version = 13000;
+  bool host_memory_of_driver = true;     // cuMemCreate() on the host
+  int64_t most_host_memory = INT64_MAX;  // that one call of it gives
 };
 Machine& machine();
 
@@ -203,6 +205,19 @@ cudaError_t cudaFreeHost(void* data);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data);
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void* data);
+
+// The driver's functions that the emulation's cuda.h has.
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess = 0,
+  cudaDriverEntryPointSymbolNotFound = 1,
+};
+constexpr uint64_t cudaEnableDefault = 0;
+cudaError_t cudaGetDriverEntryPointByVersion(
+    const char* symbol,
+    void** function,
+    unsigned version,
+    uint64_t flags,
+    cudaDriverEntryPointQueryResult* result);
 
 // A stream runs what is enqueued on an OS thread of its own, in order, whatever its priority.
 cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest);
