@@ -286,9 +286,10 @@ void add_model_flags(Table& table, Options* o) {
       "How table rows reach their layer; the others are for measuring, skip and zero give the "
       "outputs of other models");
   table.choice(
-      "ngram-gather", &o->engine.ngram_gather, {"auto", "loads", "bulk", "host"},
+      "ngram-gather", &o->engine.ngram_gather, {"auto", "loads", "bulk", "distinct", "host"},
       "How table rows in host memory reach a GPU: kernels with plain loads or bulk copies, or the "
-      "host's threads; auto: what is fastest for the number of tokens, measured at start");
+      "host's threads; distinct: as bulk, but each row once; auto: what is fastest for the number "
+      "of tokens, measured at start");
 }
 
 void add_scheduling_flags(Table& table, Options* o) {

@@ -35,6 +35,8 @@ const char* gather_way_name(GatherWay way) {
       return "loads";
     case GatherWay::kBulk:
       return "bulk";
+    case GatherWay::kDistinct:
+      return "distinct";
     case GatherWay::kHost:
       return "host";
   }

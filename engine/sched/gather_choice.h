@@ -14,11 +14,13 @@
 
 namespace engram::engine {
 
-//   kLoads  a kernel reads them from where they are stored, a warp per row
-//   kBulk   a kernel reads them through shared memory (bulk copies or cp.async)
-//   kHost   the host's threads gather them, and one copy brings them over
-enum class GatherWay : uint8_t { kLoads, kBulk, kHost };
-inline constexpr GatherWay kGatherWays[] = {GatherWay::kLoads, GatherWay::kBulk, GatherWay::kHost};
+//   kLoads     a kernel reads them from where they are stored, a warp per row
+//   kBulk      a kernel reads them through shared memory (bulk copies or cp.async)
+//   kDistinct  as kBulk, each row once and nearly in the order of their addresses
+//   kHost      the host's threads gather them, and one copy brings them over
+enum class GatherWay : uint8_t { kLoads, kBulk, kDistinct, kHost };
+inline constexpr GatherWay kGatherWays[] = {
+    GatherWay::kLoads, GatherWay::kBulk, GatherWay::kDistinct, GatherWay::kHost};
 const char* gather_way_name(GatherWay way);  // "loads"
 
 // The value of --ngram-gather; nothing: "auto". INVALID_ARGUMENT names what there is.

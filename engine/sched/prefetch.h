@@ -43,6 +43,7 @@
 #include "memory/base/status.h"
 #include "memory/device/device.h"
 #include "memory/device/device_cpu.h"
+#include "memory/table/distinct_rows.h"
 #include "memory/table/row_decode.h"
 #include "memory/table/row_store.h"
 
@@ -84,7 +85,8 @@ class Prefetch {
   // Whether steps get tickets.
   bool has_tickets() const { return !layers_.empty() && mode_ != FetchMode::kSkip; }
 
-  // Whether usage() and stats() say how long gathers take, and steps stand still for them.
+  // Whether usage() says how long gathers take, and whether it and stats() say how long steps stand
+  // still for them.
   bool times_gathers() const;
   bool times_waits() const;
 
@@ -306,6 +308,7 @@ class Prefetch {
   PrefetchLimits limits_;
   int64_t slots_ = 0;
   memory::EnqueueDecode decode_ = nullptr;
+  memory::DistinctRows distinct_;                // used by the stream that fetches
   std::unique_ptr<memory::CpuWorkers> workers_;  // of a device with memory of its own
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
   memory::Buffer waits_;       // pinned

@@ -119,6 +119,14 @@ Status Prefetch::decode_on_device(memory::EnqueueDecode decode) {
       fetch->device_ids.push_back(std::move(buffer).value());
     }
   }
+  int64_t columns = 0;
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    columns = std::max<int64_t>(columns, layer->store->geometry().columns());
+  }
+  Result<memory::DistinctRows> distinct =
+      memory::DistinctRows::make(device_, limits_.max_num_batched_tokens * columns);
+  if (!distinct.ok()) return distinct.status();
+  distinct_ = std::move(distinct).value();
   for (const std::unique_ptr<Layer>& layer : layers_) find_direct(*layer);
   return {};
 }
@@ -157,7 +165,7 @@ void Prefetch::tell_steps() {
 }
 
 int64_t Prefetch::staging_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = distinct_.bytes();
   for (const std::unique_ptr<Layer>& layer : layers_) {
     bytes += layer->staging.bytes() + layer->host_staging.bytes();
   }

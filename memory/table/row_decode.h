@@ -16,6 +16,8 @@
 
 namespace engram::memory {
 
+class DistinctRows;
+
 // Ways of a GPU to read rows. All give the same bits.
 //   kLoads  a warp per row, loads to registers: the shortest way for few rows
 //   kAsync  through shared memory, by copies of 16 bytes (cp.async)
@@ -41,6 +43,9 @@ struct RowGather {
   // kLoads where rows are not made of whole 16 bytes or are too long.
   RowKernel kernel = RowKernel::kLoads;
   int blocks = 0;  // at most so many; 0: as many as fill a link
+  // Of enqueued decoding of ids: rows that are wanted more than once are read once. Large enough
+  // for the gather, and used by no other stream meanwhile.
+  const DistinctRows* distinct = nullptr;
 };
 
 void decode_rows(const RowGather& gather);

@@ -22,9 +22,8 @@ __global__ void __launch_bounds__(kThreads) load_rows_kernel(const GatherArgs a)
   const int64_t lane = threadIdx.x % 32;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * (blockDim.x / 32);
   int64_t index = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-  for (; index < a.tokens * a.columns; index += warps) {
-    const cuda::RowWay way =
-        cuda::way_of<T>(a, index, cuda::id_of(a, index), a.slots[index / a.columns]);
+  for (const int64_t rows = cuda::rows_to_read(a); index < rows; index += warps) {
+    const cuda::RowWay way = cuda::way_of<T>(a, cuda::row_at(a, index));
     T* to = static_cast<T*>(way.to);
     if constexpr (kWide) {
       constexpr int kCount = cuda::kElements<kCodec>;
@@ -106,7 +105,7 @@ void enqueue_decode_rows(Stream& stream, const RowGather& gather) {
   if (gather.tokens * g.columns() == 0 || g.row_width == 0) return;
   ENGRAM_CHECK((gather.ids == nullptr) == (gather.windows != nullptr));
   ENGRAM_CHECK((gather.hash == nullptr) == (gather.windows == nullptr));
-  const GatherArgs args{
+  GatherArgs args{
       .place = gather.place,
       .upper = gather.upper,
       .upper_first = gather.upper_first,
@@ -121,8 +120,15 @@ void enqueue_decode_rows(Stream& stream, const RowGather& gather) {
       .width = g.row_width,
       .group = g.group,
       .tensor_scale = g.tensor_scale};
-  if (gather.kernel != RowKernel::kLoads && enqueue_ring(stream, gather, args)) return;
-  enqueue_loads(stream, gather, args);
+  if (gather.distinct != nullptr) {
+    enqueue_list_rows(stream, gather, *gather.distinct);
+    args.listed = gather.distinct->arrays().listed;
+    args.listed_count = gather.distinct->arrays().count;
+  }
+  const bool through_ring =
+      gather.kernel != RowKernel::kLoads && enqueue_ring(stream, gather, args);
+  if (!through_ring) enqueue_loads(stream, gather, args);
+  if (gather.distinct != nullptr) enqueue_repeat_rows(stream, gather, *gather.distinct);
 }
 
 }  // namespace engram::memory

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "memory/device/values.cuh"
+#include "memory/table/distinct_rows_cuda.h"
 #include "memory/table/row_decode.h"
 #include "memory/table/row_hash.cuh"
 
@@ -20,6 +21,8 @@ struct GatherArgs {
   RowHash hash;
   const int32_t* windows = nullptr;
   const int32_t* slots = nullptr;
+  const ListedRow* listed = nullptr;  // instead of ids and slots: these rows
+  const int32_t* listed_count = nullptr;
   int64_t tokens = 0;
   View out;
   int64_t rows = 0;  // of the table
@@ -29,11 +32,18 @@ struct GatherArgs {
   float tensor_scale = 1.f;
 };
 
-// The row that has the index `index` among tokens * columns.
-__device__ inline int64_t id_of(const GatherArgs& a, int64_t index) {
-  if (a.ids != nullptr) return a.ids[index];
+__device__ inline int64_t rows_to_read(const GatherArgs& a) {
+  return a.listed != nullptr ? *a.listed_count : a.tokens * a.columns;
+}
+
+// The row that has the index `index` among rows_to_read().
+__device__ inline ListedRow row_at(const GatherArgs& a, int64_t index) {
+  if (a.listed != nullptr) return a.listed[index];
   const int64_t token = index / a.columns;
-  return hashed_row(a.hash, a.windows + token * kWindow, index - token * a.columns);
+  const int64_t column = index - token * a.columns;
+  const int64_t id =
+      a.ids != nullptr ? a.ids[index] : hashed_row(a.hash, a.windows + token * kWindow, column);
+  return {id, {a.slots[token], static_cast<int32_t>(column)}};
 }
 
 // One row: its bytes, and the element of the token's vector it begins at.
@@ -43,10 +53,11 @@ struct RowWay {
   void* to;
 };
 
-// Of the row that has the index `index` among tokens * columns. An id or a slot that does not exist
-// stops the kernel.
+// An id or a slot that does not exist stops the kernel.
 template <typename T>
-__device__ RowWay way_of(const GatherArgs& a, int64_t index, int64_t id, int32_t slot) {
+__device__ RowWay way_of(const GatherArgs& a, const ListedRow& wanted) {
+  const int64_t id = wanted.id;
+  const int32_t slot = wanted.spot.slot;
   if (id < 0 || id >= a.rows || slot < 0 || slot >= a.out.rows) __trap();
   const bool upper = id >= a.upper_first;
   const RowPlace& place = upper ? a.upper : a.place;
@@ -54,7 +65,7 @@ __device__ RowWay way_of(const GatherArgs& a, int64_t index, int64_t id, int32_t
   return {
       .values = place.values + row * place.value_stride,
       .scales = place.scales + row * place.scale_stride,
-      .to = a.out.row<T>(slot) + index % a.columns * a.width};
+      .to = a.out.row<T>(slot) + wanted.spot.column * a.width};
 }
 
 // Bits of the stored element, and how one is read out of stored bytes.

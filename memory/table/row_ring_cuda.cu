@@ -48,7 +48,7 @@ class Ring {
       : a_(a),
         shape_(shape),
         lane_(static_cast<int>(threadIdx.x % 32)),
-        total_(a.tokens * a.columns),
+        total_(cuda::rows_to_read(a)),
         book_(reinterpret_cast<Bookkeeping*>(memory)),
         values_(memory + in_16s(sizeof(Bookkeeping))),
         scales_(values_ + kStages * shape.rows * shape.value_bytes) {
@@ -60,19 +60,18 @@ class Ring {
 
   __device__ bool exists(int64_t stage) const { return stage * shape_.rows < total_; }
 
-  // Begins to read, or hashes, the ids of a stage.
+  // Begins to read, or hashes, the rows of a stage.
   __device__ void look_up(int64_t stage) {
     const int64_t index = stage * shape_.rows + lane_;
     if (lane_ >= count_of(stage)) return;
-    id_ = cuda::id_of(a_, index);
-    slot_ = a_.slots[index / a_.columns];
+    wanted_ = cuda::row_at(a_, index);
   }
 
   // The stage looked up last sets off, as the warp's turn number `turn`.
   __device__ void start(int64_t stage, unsigned turn) {
     const int count = count_of(stage);
     RowWay* ways = book_->ways[turn % kStages];
-    if (lane_ < count) ways[lane_] = cuda::way_of<T>(a_, stage * shape_.rows + lane_, id_, slot_);
+    if (lane_ < count) ways[lane_] = cuda::way_of<T>(a_, wanted_);
     __syncwarp();
     copy_values(ways, count, turn);
     load_scales(ways, count);
@@ -167,8 +166,7 @@ class Ring {
   Bookkeeping* const book_;
   uint8_t* const values_;
   uint8_t* const scales_;
-  int64_t id_ = 0;
-  int32_t slot_ = 0;
+  ListedRow wanted_;
   uint8_t held_[kScaleLoads] = {};
 };
 

@@ -57,8 +57,9 @@ void add_table_flags(CLI::App& command, EngineFlags* flags) {
       "prefetch; sync: within the step; zero: rows of zeros; skip: without Engram [prefetch]")
       ->check(CLI::IsMember({"prefetch", "sync", "skip", "zero"}));
   add("--ngram-gather", flags->options.ngram_gather,
-      "How rows in host memory reach a GPU: loads, bulk, host; auto: measured at start [auto]")
-      ->check(CLI::IsMember({"auto", "loads", "bulk", "host"}));
+      "How rows in host memory reach a GPU: loads, bulk, distinct, host; auto: measured at start "
+      "[auto]")
+      ->check(CLI::IsMember({"auto", "loads", "bulk", "distinct", "host"}));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/model/ngram.h"
+#include "memory/table/distinct_rows.h"
 #include "memory/table/row_decode_cuda.h"
 #include "memory/table/row_hash.h"
 #include "tests/bench/gpu/cases.h"
@@ -71,6 +72,17 @@ class Gather {
     hash_.emplace(memory::DeviceRowHash::make(rig_.device(), rig_.stream(), geometry_).value());
   }
 
+  // From here on rows are those of a prompt, of which 53 % differ; distinct: each is read once.
+  void repeat_rows(bool distinct) {
+    std::mt19937_64 random(6);
+    const int64_t rows = tokens_ * kColumns;
+    for (int64_t* set = ids_; set < ids_ + kIdSets * rows; set += rows) {
+      const std::vector<int64_t> some(set, set + rows * 7 / 10);
+      for (int64_t i = 0; i < rows; ++i) set[i] = some[random() % some.size()];
+    }
+    if (distinct) distinct_.emplace(memory::DistinctRows::make(rig_.device(), rows).value());
+  }
+
   void enqueue(int set) {
     last_ = (set + kIdSets) % kIdSets;
     memory::RowGather gather{
@@ -79,7 +91,8 @@ class Gather {
         .slots = slots_,
         .tokens = tokens_,
         .out = out_,
-        .kernel = kernel_};
+        .kernel = kernel_,
+        .distinct = distinct_ ? &*distinct_ : nullptr};
     if (hash_) {
       gather.hash = &hash_->hash();
       gather.windows = windows_ + last_ * tokens_ * memory::kWindow;
@@ -113,6 +126,7 @@ class Gather {
   int64_t* ids_ = nullptr;
   const int32_t* windows_ = nullptr;
   std::optional<memory::DeviceRowHash> hash_;
+  std::optional<memory::DistinctRows> distinct_;
   int32_t* slots_ = nullptr;
   View out_;
   memory::RowPlace place_;
@@ -167,6 +181,26 @@ class GatherBench {
       c.bar = Bar{.of = "ratio", .value = 0.85, .aim = 0.95};
     }
     suite_.add(std::move(c));
+  }
+
+  // What a chunk of a prompt needs, repeats included.
+  void add_prompt(const Table& table, int64_t row_bytes, int64_t rows, bool distinct) {
+    gathers_.push_back(std::make_unique<Gather>(
+        rig_, table.data, geometry_of(RowCodec::kBf16, row_bytes, table.bytes), rows,
+        RowKernel::kBulk));
+    Gather* gather = gathers_.back().get();
+    gather->repeat_rows(distinct);
+    const double read = distinct ? 0.53 : 1.;
+    suite_.add(
+        {.name = "a prompt's " + count_text(rows) + " rows of " + std::to_string(row_bytes) +
+                 " B, 53 % differ, " + table.name + (distinct ? ", each read once" : ", bulk"),
+         .bytes = static_cast<int64_t>(read * static_cast<double>(rows * row_bytes)),
+         .rows = rows,
+         .limit = Limit::kHostRead,
+         .prediction = distinct ? "0.6 of the time of reading all of them" : "",
+         .note = distinct ? "bytes: of those that differ" : "",
+         .enqueue = [gather](int round) { gather->enqueue(round); },
+         .check = [gather] { return gather->check(); }});
   }
 
   // One token after the other in one stream: a launch, the ids' way over the link, the rows' way.
@@ -236,8 +270,13 @@ void add_chase(Suite& suite, Rig& rig) {
 void run_gather(Figures& figures, const Options& options) {
   Rig rig({});
   const int64_t largest = options.smoke ? 2 * kMiB : table_bytes(options.table_gib);
+  // As tables lie.
   memory::Result<std::unique_ptr<HostBlock>> block =
-      HostBlock::make(rig.device(), Backing::kHuge, largest);
+      HostBlock::make(rig.device(), Backing::kNode, largest);
+  if (!block.ok()) {
+    figures.add_missing("gather", "rows in memory of cuMemCreate", block.status().to_string());
+    block = HostBlock::make(rig.device(), Backing::kHuge, largest);
+  }
   if (!block.ok()) {
     figures.add_missing("gather", "all of it", block.status().to_string());
     figures.fail("gather: " + block.status().to_string());
@@ -255,6 +294,7 @@ void run_gather(Figures& figures, const Options& options) {
     if (options.smoke) {
       for (const RowKernel kernel : kKernels) bench.add(table, RowCodec::kBf16, 256, 32, kernel);
       bench.add(table, RowCodec::kF8Tensor, 256, 16, RowKernel::kLoads);
+      for (const bool distinct : {false, true}) bench.add_prompt(table, 256, 64, distinct);
       bench.add_latency(table, 160);
       continue;
     }
@@ -267,6 +307,7 @@ void run_gather(Figures& figures, const Options& options) {
         bench.add(table, RowCodec::kBf16, row_bytes, 131'072, kernel);
       }
     }
+    for (const bool distinct : {false, true}) bench.add_prompt(table, 256, 131'072, distinct);
     bench.add_latency(table, 160);
     bench.add_latency(table, 320);
   }

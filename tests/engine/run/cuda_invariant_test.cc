@@ -70,7 +70,7 @@ TEST_CASE("invariant on CUDA: chunks, company, pages and fetching change no id",
   o.ngram_fetch = "sync";
   check_near(tests::run_all(o, requests), whole);
   const std::vector<Request> few(requests.begin(), requests.begin() + 3);
-  for (const char* way : {"bulk", "host", "auto"}) {
+  for (const char* way : {"bulk", "distinct", "host", "auto"}) {
     CAPTURE(way);
     o.ngram_gather = way;
     check_near(tests::run_all(o, few), {whole.begin(), whole.begin() + 3});

@@ -10,7 +10,7 @@ namespace engram::engine {
 namespace {
 
 GatherTimes times(int64_t tokens, double loads, double bulk, double host) {
-  return {.tokens = tokens, .us = {loads, bulk, host}};
+  return {.tokens = tokens, .us = {loads, bulk, std::nullopt, host}};
 }
 
 TEST_CASE("gather choice: the fastest way of each size, up to the middle to the next", "[gather]") {
@@ -33,8 +33,10 @@ TEST_CASE("gather choice: a way is not left for one that is hardly faster", "[ga
 
 TEST_CASE("gather choice: what was not measured is not chosen", "[gather]") {
   const std::vector<GatherTimes> measured = {
-      {.tokens = 1, .us = {5., 3., std::nullopt}}, {.tokens = 4, .us = {std::nullopt, 9., 8.}}};
-  CHECK(GatherChoice(measured).text() == "bulk; from 2 tokens host");
+      {.tokens = 1, .us = {5., 3., std::nullopt, std::nullopt}},
+      {.tokens = 4, .us = {std::nullopt, 9., std::nullopt, 8.}},
+      {.tokens = 100, .us = {std::nullopt, 90., 70., 80.}}};
+  CHECK(GatherChoice(measured).text() == "bulk; from 2 tokens host; from 20 tokens distinct");
   CHECK(GatherChoice(GatherWay::kHost).way(1) == GatherWay::kHost);
   CHECK(GatherChoice().text() == "loads");
 }
@@ -46,7 +48,9 @@ TEST_CASE("gather choice: names", "[gather]") {
   CHECK_FALSE(parse_gather_way("auto").value().has_value());
   const memory::Status status = parse_gather_way("kernel").status();
   CHECK(status.code() == memory::Code::kInvalidArgument);
-  CHECK(status.message() == "--ngram-gather must be one of auto, loads, bulk, host, got kernel");
+  CHECK(
+      status.message() ==
+      "--ngram-gather must be one of auto, loads, bulk, distinct, host, got kernel");
 }
 
 TEST_CASE("gather measurement: sizes up to the largest step", "[gather]") {
@@ -68,9 +72,9 @@ TEST_CASE("gather measurement: each size by each way, until the time is over", "
   REQUIRE(measured.size() == 3);
   CHECK(calls.size() == 6);
   CHECK(measured[1].tokens == 10);
-  CHECK(measured[1].us[0] == 100.);
-  CHECK_FALSE(measured[1].us[1].has_value());
-  CHECK(measured[1].us[2] == 103.);
+  CHECK(measured[1].us[static_cast<size_t>(GatherWay::kLoads)] == 100.);
+  CHECK_FALSE(measured[1].us[static_cast<size_t>(GatherWay::kBulk)].has_value());
+  CHECK(measured[1].us[static_cast<size_t>(GatherWay::kHost)] == 103.);
   CHECK(
       gather_times_text(measured) ==
       "1: loads 10.0, host 13.0; 10: loads 100.0, host 103.0; 100: loads 1000.0, host 1003.0");

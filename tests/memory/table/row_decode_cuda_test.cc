@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "memory/device/device_cuda.h"
+#include "memory/table/distinct_rows_cuda.h"
 #include "tests/support/dies.h"
 
 namespace engram::memory {
@@ -50,6 +51,8 @@ struct Case {
   int blocks = 0;
   int64_t tokens = 7;
   int64_t cut = kRows;
+  int64_t drawn_from = kRows;  // the first rows
+  bool distinct = false;       // each row is read once
 };
 
 class Rig {
@@ -73,9 +76,10 @@ class Rig {
     const uint8_t* values = table.as<uint8_t>() + layout.offset;
     const uint8_t* scales = values + (layout.interleaved ? g.value_bytes() : kRows * value_stride);
     const Buffer ids = device_.allocate_pinned("ids", tokens * kColumns * 8).value();
-    std::generate_n(ids.as<int64_t>(), tokens * kColumns, [&] { return random() % kRows; });
+    std::generate_n(ids.as<int64_t>(), tokens * kColumns, [&] { return random() % c.drawn_from; });
     ids.as<int64_t>()[0] = 0;
     ids.as<int64_t>()[1] = kRows - 1;
+    const DistinctRows distinct = DistinctRows::make(device_, tokens * kColumns).value();
     const Buffer slots = device_.allocate_pinned("slots", tokens * 4).value();
     std::vector<int32_t> order(static_cast<size_t>(out_rows));
     std::iota(order.begin(), order.end(), 0);
@@ -99,7 +103,8 @@ class Rig {
         .tokens = tokens,
         .out = make_view(out.data(), dtype, out_rows, g.vector_width()),
         .kernel = c.kernel,
-        .blocks = c.blocks};
+        .blocks = c.blocks,
+        .distinct = c.distinct ? &distinct : nullptr};
     const RowPlace whole = gather.place;
     const Buffer lower = device_.allocate_pinned("lower rows", table_bytes).value();
     if (cut < kRows) {
@@ -212,10 +217,128 @@ TEST_CASE("any number of rows arrives through a ring", "[row_store]") {
   }
 }
 
+TEST_CASE("rows that are read once reach every place that wants them", "[row_store]") {
+  const std::unique_ptr<Device> device = device_or_note();
+  if (device == nullptr) return;
+  constexpr uint32_t kSeed = 7;
+  std::mt19937 random(kSeed);
+  Rig rig(*device);
+  for (const int64_t width : {7, 64}) {  // through the ring, and by loads whatever is asked for
+    for (const RowCodec codec : {RowCodec::kBf16, RowCodec::kF8Ue8m0}) {
+      const TableGeometry g = make_geometry(codec, width);
+      if (!check_codec(g).ok()) continue;
+      for (const RowKernel kernel : kKernels) {
+        for (const int64_t tokens : {1, 40, 500}) {
+          for (const int64_t drawn_from : {int64_t{1}, int64_t{5}, kRows}) {
+            CAPTURE(kSeed, row_codec_name(codec), width, kernel, tokens, drawn_from);
+            const Case c{
+                .kernel = kernel,
+                .tokens = tokens,
+                .cut = 300,
+                .drawn_from = drawn_from,
+                .distinct = true};
+            CHECK(differences_of(rig, g, c, random) == 0);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Ids on the device, to be listed.
+class Lister {
+ public:
+  Lister(Device& device, int64_t most)
+      : device_(device),
+        stream_(device.make_stream("list")),
+        rows_(DistinctRows::make(device, most * kColumns).value()) {}
+
+  // Sorted as they are listed.
+  std::vector<ListedRow> list(const std::vector<int64_t>& ids, int64_t table_rows) {
+    const int64_t tokens = std::ssize(ids) / kColumns;
+    TableGeometry g = make_geometry(RowCodec::kBf16, 64);
+    g.rows = table_rows;
+    const Buffer pinned = device_.allocate_pinned("ids", std::ssize(ids) * 8).value();
+    std::copy(ids.begin(), ids.end(), pinned.as<int64_t>());
+    const Buffer slots = device_.allocate_pinned("slots", tokens * 4).value();
+    for (int64_t t = 0; t < tokens; ++t) {
+      slots.as<int32_t>()[t] = static_cast<int32_t>(3 * tokens - t);
+    }
+    RowGather gather;
+    gather.geometry = &g;
+    gather.ids = pinned.as<int64_t>();
+    gather.slots = slots.as<int32_t>();
+    gather.tokens = tokens;
+    enqueue_list_rows(*stream_, gather, rows_);
+    int32_t count = -1;
+    device_.copy(*stream_, &count, rows_.arrays().count, sizeof(count));
+    stream_->synchronize();
+    REQUIRE(count >= 0);
+    REQUIRE(count <= std::ssize(ids));
+    std::vector<ListedRow> listed(static_cast<size_t>(count));
+    device_.copy(
+        *stream_, listed.data(), rows_.arrays().listed,
+        count * static_cast<int64_t>(sizeof(ListedRow)));
+    stream_->synchronize();
+    // Each goes to one of the places that want it.
+    for (const ListedRow& row : listed) {
+      const int64_t index = (3 * tokens - row.spot.slot) * kColumns + row.spot.column;
+      CHECK(ids[static_cast<size_t>(index)] == row.id);
+    }
+    return listed;
+  }
+
+ private:
+  Device& device_;
+  std::unique_ptr<Stream> stream_;
+  DistinctRows rows_;
+};
+
+TEST_CASE("each row is listed once, in order but for a few", "[row_store]") {
+  const std::unique_ptr<Device> device = device_or_note();
+  if (device == nullptr) return;
+  constexpr uint32_t kSeed = 8;
+  constexpr int64_t kMost = 2000;
+  std::mt19937_64 random(kSeed);
+  Lister lister(*device, kMost);
+  struct Draw {
+    int64_t tokens;
+    int64_t table_rows;
+    int64_t begin;  // of the rows that are wanted, and their end
+    int64_t end;
+  };
+  constexpr int64_t kLarge = int64_t{1} << 37;
+  // The last ones: a table of one row, a crowd of neighbours, ids at the table's end.
+  for (const Draw& draw :
+       {Draw{1, 700, 0, 700}, Draw{kMost, 700, 0, 700}, Draw{kMost, kLarge, 0, kLarge},
+        Draw{300, 1, 0, 1}, Draw{kMost, kLarge, 12345, 12345 + 3000},
+        Draw{kMost, kLarge, kLarge - 50, kLarge}}) {
+    CAPTURE(kSeed, draw.tokens, draw.table_rows, draw.begin);
+    std::vector<int64_t> ids(static_cast<size_t>(draw.tokens * kColumns));
+    for (int64_t& id : ids) {
+      id = draw.begin +
+           static_cast<int64_t>(random() % static_cast<uint64_t>(draw.end - draw.begin));
+    }
+    const std::vector<ListedRow> listed = lister.list(ids, draw.table_rows);
+    std::vector<int64_t> got;
+    for (const ListedRow& row : listed) got.push_back(row.id);
+    int64_t backward = 0;
+    for (size_t i = 1; i < got.size(); ++i) backward += got[i] < got[i - 1] ? 1 : 0;
+    std::sort(got.begin(), got.end());
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    CHECK(got == ids);
+    // Evenly spread ones sit where they belong, or near.
+    const bool spread = draw.begin == 0 && draw.end == kLarge;
+    if (spread) CHECK(backward < std::ssize(got) / 3);
+  }
+}
+
 TEST_CASE("a row that does not exist stops every kernel", "[row_store]") {
   for (const RowKernel kernel : kKernels) {
-    for (const int64_t bad : {int64_t{-1}, kRows}) {
-      CAPTURE(kernel, bad);
+    for (const auto& [bad, once] : std::vector<std::pair<int64_t, bool>>{
+             {-1, false}, {kRows, false}, {-1, true}, {kRows, true}}) {
+      CAPTURE(kernel, bad, once);
       CHECK(tests::dies([=] {
         const std::unique_ptr<Device> device = make_cuda_device(0).value();
         const std::unique_ptr<Stream> stream = device->make_stream("rows");
@@ -225,6 +348,7 @@ TEST_CASE("a row that does not exist stops every kernel", "[row_store]") {
         ids.as<int64_t>()[1] = bad;
         const Buffer slots = device->allocate_pinned("slots", 4).value();
         const Buffer out = device->allocate("out", kColumns * 128).value();
+        const DistinctRows distinct = DistinctRows::make(*device, kColumns).value();
         enqueue_decode_rows(
             *stream, {.geometry = &g,
                       .place = {.values = table.as<uint8_t>(), .value_stride = 128},
@@ -232,7 +356,8 @@ TEST_CASE("a row that does not exist stops every kernel", "[row_store]") {
                       .slots = slots.as<int32_t>(),
                       .tokens = 1,
                       .out = make_view(out.data(), DType::kBf16, 1, g.vector_width()),
-                      .kernel = kernel});
+                      .kernel = kernel,
+                      .distinct = once ? &distinct : nullptr});
         stream->synchronize();
       }));
     }
