@@ -290,9 +290,9 @@ struct EngineOptions {
   // Kernels are started while those before them still run, and wait for them (cuda; the name is
   // that of programmatic dependent launch).
   bool pdl = true;
-  // The statistics say how long steps stood still for n-gram rows (cuda; the CPU's always do), at
-  // the price of two small kernels per Engram layer and step. With async_scheduling, a wait may be
-  // counted with the step before its own.
+  // The statistics say how long n-gram rows took and steps stood still for them (cuda; the CPU's
+  // always do), at the price of four small kernels per Engram layer and step. With
+  // async_scheduling, a wait may be counted with the step before its own.
   bool time_ngram_waits = false;
   uint64_t seed = 0;  // base of the seeds of requests without one
   // Where sampling defaults come from: auto: generation_config.json of the model; a directory: the

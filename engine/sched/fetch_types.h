@@ -97,7 +97,7 @@ struct PrefetchStats {
     int64_t rows = 0;
     int64_t unique_rows = 0;  // distinct within each fetch
     int64_t bytes = 0;
-    std::optional<int64_t> gather_ns;        // none: the device gathers, and nobody times it
+    std::optional<int64_t> gather_ns;        // none: the device gathers, and does not time it
     std::optional<int64_t> exposed_wait_ns;  // none: the device does not time waits
     int64_t failed_tokens = 0;               // with a row that could not be read
   };

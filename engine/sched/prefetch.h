@@ -88,7 +88,7 @@ class Prefetch {
   // Whether usage() says how long gathers take, and whether it and stats() say how long steps stand
   // still for them.
   bool times_gathers() const;
-  bool times_waits() const;
+  bool times_waits() const { return device_.times_waits(); }
 
   int64_t slots() const { return slots_; }
   int64_t free_slots() const { return free_.free(); }
@@ -218,8 +218,12 @@ class Prefetch {
     memory::Buffer host_staging;           // of a device with memory of its own
     memory::View gathered;                 // where the host puts rows: in host_staging, else `view`
     std::unique_ptr<memory::Event> ready;  // of the newest fetch that is for_step
-    std::atomic<int64_t>* waited_ns = nullptr;  // for Stream::wait, in waits_
-    std::atomic<int64_t> unique_rows{0};        // these three: written by the streams' threads
+    // In counters_: for Stream::wait(), of the compute stream; for the spans of gathers that the
+    // device does itself, in that stream or the side stream; for those of the decode steps.
+    std::atomic<int64_t>* waited_ns = nullptr;
+    std::atomic<int64_t>* device_gather_ns = nullptr;
+    std::atomic<int64_t>* step_gather_ns = nullptr;
+    std::atomic<int64_t> unique_rows{0};  // these three: written by the streams' threads
     std::atomic<int64_t> gather_ns{0};
     std::atomic<int64_t> held_up_ns{0};  // by host work in the compute stream
     int64_t rows = 0;
@@ -311,7 +315,7 @@ class Prefetch {
   memory::DistinctRows distinct_;                // used by the stream that fetches
   std::unique_ptr<memory::CpuWorkers> workers_;  // of a device with memory of its own
   std::vector<size_t> order_;  // layers in the order in which the model reaches them
-  memory::Buffer waits_;       // pinned
+  memory::Buffer counters_;    // pinned
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<memory::Stream> side_;
   StepRows* steps_ = nullptr;  // null: decode steps are fetched for as others are

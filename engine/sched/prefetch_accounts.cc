@@ -193,11 +193,6 @@ bool Prefetch::times_gathers() const {
       layers_, [](const std::unique_ptr<Layer>& layer) { return layer->direct.empty(); });
 }
 
-bool Prefetch::times_waits() const {
-  // What a device gathers in the compute stream holds up the step, and nobody times that.
-  return device_.times_waits() && (mode_ != FetchMode::kSync || times_gathers());
-}
-
 PrefetchStats Prefetch::stats() const {
   PrefetchStats stats;
   stats.hash_ns = hash_ns_;
@@ -212,7 +207,10 @@ PrefetchStats Prefetch::stats() const {
     of.rows = layer->rows;
     of.unique_rows = layer->unique_rows.load();
     of.bytes = layer->bytes;
-    if (layer->direct.empty()) of.gather_ns = layer->gather_ns.load();
+    if (layer->direct.empty() || device_.times_waits()) {
+      of.gather_ns =
+          layer->gather_ns.load() + layer->device_gather_ns->load() + layer->step_gather_ns->load();
+    }
     if (times_waits()) of.exposed_wait_ns = layer->exposed_wait_ns();
     of.failed_tokens = layer->failed_tokens;
   }

@@ -84,7 +84,13 @@ void Prefetch::enqueue_gather(Fetch& fetch, size_t index) {
   const Layer& layer = *layers_[index];
   count_rows(fetch, index);
   if (!layer.direct.empty()) {
+    // In the compute stream it holds up the step.
+    const bool exposed = mode_ == FetchMode::kSync;
+    if (exposed) stream.begin_span(layer.waited_ns);
+    stream.begin_span(layer.device_gather_ns);
     enqueue_direct(stream, fetch, index);
+    stream.end_span(layer.device_gather_ns);
+    if (exposed) stream.end_span(layer.waited_ns);
     record_gathered(stream, fetch, index);
     return;
   }

@@ -69,14 +69,20 @@ Result<std::unique_ptr<Prefetch>> Prefetch::make(
   p->slots_ = 2 * limits.max_num_batched_tokens + limits.max_num_seqs;
   p->free_ = SlotPool(p->slots_, limits.max_num_seqs);
   p->slot_serial_.resize(static_cast<size_t>(p->slots_));
-  constexpr int64_t kLine = 64;  // of a cache
-  Result<memory::Buffer> waits = device.allocate_pinned("n-gram waits", kLine * std::ssize(stores));
-  if (!waits.ok()) return waits.status();
-  p->waits_ = std::move(waits).value();
+  constexpr int64_t kLine = 64;  // of a cache: a counter each
+  constexpr int64_t kCounters = 3;
+  Result<memory::Buffer> counters =
+      device.allocate_pinned("n-gram times", kLine * kCounters * std::ssize(stores));
+  if (!counters.ok()) return counters.status();
+  p->counters_ = std::move(counters).value();
+  std::byte* counter = p->counters_.as<std::byte>();
   for (const std::unique_ptr<memory::RowStore>& store : stores) {
-    void* const wait = p->waits_.as<std::byte>() + kLine * std::ssize(p->layers_);
     std::unique_ptr<Layer>& layer = p->layers_.emplace_back(std::make_unique<Layer>());
-    layer->waited_ns = new (wait) std::atomic<int64_t>(0);
+    for (std::atomic<int64_t>** ns :
+         {&layer->waited_ns, &layer->device_gather_ns, &layer->step_gather_ns}) {
+      *ns = new (counter) std::atomic<int64_t>(0);
+      counter += kLine;
+    }
     p->use_store(*layer, *store);
     layer->ready = device.make_event();
     ENGRAM_RETURN_IF_ERROR(p->allocate_staging(*layer, act));
@@ -160,7 +166,8 @@ void Prefetch::leave_decodes_to(StepRows* steps) {
 void Prefetch::tell_steps() {
   if (steps_ == nullptr) return;
   for (size_t l = 0; l < layers_.size(); ++l) {
-    steps_->use(l, layers_[l]->store->geometry(), layers_[l]->direct, layers_[l]->choice);
+    const Layer& layer = *layers_[l];
+    steps_->use(l, layer.store->geometry(), layer.direct, layer.choice, layer.step_gather_ns);
   }
 }
 

@@ -59,12 +59,14 @@ void StepRows::use(
     size_t index,
     const memory::TableGeometry& geometry,
     std::span<const memory::PlacedRows> parts,
-    const GatherChoice& choice) {
+    const GatherChoice& choice,
+    std::atomic<int64_t>* gather_ns) {
   ENGRAM_CHECK(parts.size() <= 2);
   ++version_;
   Layer& layer = layers_[index];
   layer.geometry = parts.empty() ? nullptr : &geometry;
   layer.choice = choice;
+  layer.gather_ns = gather_ns;
   if (parts.empty()) return;
   layer.place = parts.front().place;
   layer.upper = parts.size() == 2 ? parts.back().place : memory::RowPlace{};
@@ -96,11 +98,14 @@ std::vector<StagedRows> StepRows::enqueue(
   compute.record(*begun_);
   side_->wait(*begun_, nullptr);
   for (const size_t index : order_) {
-    memory::RowGather gather = gather_of(layers_[index], tokens);
+    const Layer& layer = layers_[index];
+    memory::RowGather gather = gather_of(layer, tokens);
     gather.windows = windows;
     gather.slots = slots;
+    side_->begin_span(layer.gather_ns);
     decode_(*side_, gather);
-    side_->record(*layers_[index].gathered);
+    side_->end_span(layer.gather_ns);
+    side_->record(*layer.gathered);
   }
   std::vector<StagedRows> rows;
   for (const Layer& layer : layers_) {

@@ -48,13 +48,15 @@ class StepRows {
       int64_t max_tokens);
 
   // From the next enqueue() on the layer's rows are read from there, by the kernels of `choice`;
-  // without parts not at all. REQUIRES: a geometry that hashes as that of make(); two parts at
-  // most; it and the parts stay until the next call.
+  // without parts not at all. How long that takes is added to *gather_ns, see
+  // Stream::begin_span(). REQUIRES: a geometry that hashes as that of make(); two parts at most;
+  // all of it stays until the next call.
   void use(
       size_t layer,
       const memory::TableGeometry& geometry,
       std::span<const memory::PlacedRows> parts,
-      const GatherChoice& choice);
+      const GatherChoice& choice,
+      std::atomic<int64_t>* gather_ns);
   // Whether enqueue() can serve so many tokens: every layer has parts, and no layer's rows of so
   // many tokens are better gathered by the host.
   bool serves(int64_t tokens) const;
@@ -83,6 +85,7 @@ class StepRows {
     memory::RowPlace upper;
     int64_t upper_first = 0;
     GatherChoice choice;
+    std::atomic<int64_t>* gather_ns = nullptr;
     std::unique_ptr<memory::Event> gathered;
   };
 

@@ -38,6 +38,11 @@ class Stream {
   // stream stood still for it is added to *waited_ns, if the device times waits (may be null; in
   // memory of allocate_pinned(), of the waits of one stream only, read after the stream passed).
   virtual void wait(const Event& event, std::atomic<int64_t>* waited_ns) = 0;
+  // The time from where the stream passes the first to where it passes the second is added to *ns,
+  // if the device times waits. A counter as those of waits; what adds to one, waits or spans, comes
+  // one after the other.
+  virtual void begin_span(std::atomic<int64_t>* ns) = 0;
+  virtual void end_span(std::atomic<int64_t>* ns) = 0;
   // Runs `work` on a host thread after everything enqueued before it; what is enqueued afterwards
   // waits for it. `work` makes no calls of the device, its streams or events.
   virtual void enqueue_host(std::function<void()> work) = 0;
@@ -152,7 +157,7 @@ class Device {
   // Whether kernels may read this host memory where it lies: pinned, or through the host's page
   // tables.
   virtual bool reads_host(const void* data) const = 0;
-  // Whether Stream::wait() says how long it took.
+  // Whether Stream::wait() says how long it took, and spans are timed.
   virtual bool times_waits() const = 0;
   // What allocate() could still give out.
   virtual int64_t available_bytes() const = 0;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -114,6 +115,16 @@ class WorkerStream : public CpuStream {
     });
   }
 
+  void begin_span(std::atomic<int64_t>* ns) override {
+    enqueue([this, ns] { span_begins_[ns] = std::chrono::steady_clock::now(); });
+  }
+  void end_span(std::atomic<int64_t>* ns) override {
+    enqueue([this, ns] {
+      const std::chrono::nanoseconds span = std::chrono::steady_clock::now() - span_begins_.at(ns);
+      ns->fetch_add(span.count());
+    });
+  }
+
   void synchronize() override {
     CpuEvent event;
     record(event);
@@ -146,6 +157,9 @@ class WorkerStream : public CpuStream {
   }
 
   const std::chrono::microseconds awake_;
+
+  // The worker's.
+  std::map<std::atomic<int64_t>*, std::chrono::steady_clock::time_point> span_begins_;
 
   // Guarded by mu_.
   std::mutex mu_;

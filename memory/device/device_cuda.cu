@@ -10,7 +10,7 @@
 #include "memory/device/device_cuda.h"
 #include "memory/device/host_pages_cuda.h"
 #include "memory/device/page_lock.h"
-#include "memory/device/wait_stamps.cuh"
+#include "memory/device/stream_stamps.cuh"
 
 namespace engram::memory {
 namespace {
@@ -56,8 +56,8 @@ void CUDART_CB run_owned_work(void* data) {
 
 class GpuStream : public Stream {
  public:
-  // `stamps` is null, or times the waits.
-  GpuStream(StreamPriority priority, WaitStamps* stamps)
+  // `stamps` is null, or times waits and spans.
+  GpuStream(StreamPriority priority, StreamStamps* stamps)
       : handle_(create(priority)), stamps_(stamps) {}
   void record(Event& event) override {
     if (cuda_failed()) return;
@@ -70,10 +70,16 @@ class GpuStream : public Stream {
     const GpuEvent& gpu_event = static_cast<const GpuEvent&>(event);
     const bool outside = captures(handle_.get()) && !gpu_event.captured();
     const bool timed = stamps_ != nullptr && waited_ns != nullptr;
-    if (timed) stamps_->before(handle_.get(), waited_ns);
+    if (timed) stamps_->begin(handle_.get(), waited_ns);
     cuda_ok(cudaStreamWaitEvent(
         handle_.get(), gpu_event.native(), outside ? cudaEventWaitExternal : cudaEventWaitDefault));
-    if (timed) stamps_->after(handle_.get(), waited_ns);
+    if (timed) stamps_->end(handle_.get(), waited_ns);
+  }
+  void begin_span(std::atomic<int64_t>* ns) override {
+    if (stamps_ != nullptr && !cuda_failed()) stamps_->begin(handle_.get(), ns);
+  }
+  void end_span(std::atomic<int64_t>* ns) override {
+    if (stamps_ != nullptr && !cuda_failed()) stamps_->end(handle_.get(), ns);
   }
   void enqueue_host(std::function<void()> work) override {
     if (cuda_failed()) return;
@@ -98,7 +104,7 @@ class GpuStream : public Stream {
     return stream;
   }
   CudaStream handle_;
-  WaitStamps* const stamps_;
+  StreamStamps* const stamps_;
 };
 
 class GpuRecording : public Recording {
@@ -231,7 +237,7 @@ class GpuDevice : public Device {
 
   bool host_reads_buffers() const override { return false; }
   Status time_waits() {
-    Result<std::unique_ptr<WaitStamps>> stamps = WaitStamps::make();
+    Result<std::unique_ptr<StreamStamps>> stamps = StreamStamps::make();
     if (!stamps.ok()) return stamps.status();
     stamps_ = std::move(stamps).value();
     return {};
@@ -336,7 +342,7 @@ class GpuDevice : public Device {
 
   const int index_;
   cudaDeviceProp properties_{};
-  std::unique_ptr<WaitStamps> stamps_;
+  std::unique_ptr<StreamStamps> stamps_;
 };
 
 // "13.0"

@@ -24,6 +24,30 @@ TEST_CASE("a stream runs its work in order, on its own", "[device]") {
   for (int i = 0; i < 5000; ++i) REQUIRE(order[static_cast<size_t>(i)] == i);
 }
 
+TEST_CASE("a span is as long as the work in it, not as the work around it", "[device]") {
+  const std::unique_ptr<Device> device = make_cpu_device(1);
+  const std::unique_ptr<Stream> stream = device->make_stream("spans");
+  using Clock = std::chrono::steady_clock;
+  std::atomic<int64_t> span_ns{0};
+  std::atomic<int64_t> inner_ns{0};
+  Clock::duration inside{0};
+  Clock::time_point begin;
+  for (int i = 0; i < 3; ++i) {
+    stream->enqueue_host([] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); });
+    stream->enqueue_host([&] { begin = Clock::now(); });
+    stream->begin_span(&span_ns);
+    stream->begin_span(&inner_ns);
+    stream->enqueue_host([] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); });
+    stream->end_span(&inner_ns);
+    stream->end_span(&span_ns);
+    stream->enqueue_host([&] { inside += Clock::now() - begin; });
+  }
+  stream->synchronize();
+  CHECK(inner_ns >= 6'000'000);
+  CHECK(span_ns >= inner_ns);
+  CHECK(span_ns <= std::chrono::nanoseconds(inside).count());
+}
+
 TEST_CASE("a stream finishes its work before it goes", "[device]") {
   const std::unique_ptr<Device> device = make_cpu_device(1);
   std::atomic<int> runs{0};

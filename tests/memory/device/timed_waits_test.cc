@@ -59,6 +59,30 @@ TEST_CASE("a GPU tells how long a stream stood still", "[device]") {
   rig.check_timed([&] { recording->replay(*rig.main); });
 }
 
+TEST_CASE("a GPU tells how long a stream took for what lies in a span", "[device]") {
+  const std::unique_ptr<Device> device = tests::gpu_or_note(true);
+  if (device == nullptr) return;
+  Rig rig(*device);
+  const Buffer other = device->allocate_pinned("other counter", 8).value();
+  std::atomic<int64_t>& inner = *new (other.data()) std::atomic<int64_t>(0);
+  constexpr int64_t kMs = 1'000'000;
+  const auto nap = [&] {
+    rig.main->enqueue_host([] { std::this_thread::sleep_for(std::chrono::milliseconds(3)); });
+  };
+  for (int i = 1; i <= 2; ++i) {
+    rig.main->begin_span(&rig.waited);
+    nap();
+    rig.main->begin_span(&inner);
+    nap();
+    rig.main->end_span(&inner);
+    rig.main->end_span(&rig.waited);
+    rig.main->synchronize();
+    CHECK(inner >= i * 3 * kMs - kMs / 10);  // as finely as the GPU counts
+    CHECK(rig.waited >= i * 6 * kMs - kMs / 10);
+    CHECK(rig.waited > inner);
+  }
+}
+
 TEST_CASE("a GPU that is not asked leaves waits as they are", "[device]") {
   const std::unique_ptr<Device> device = tests::gpu_or_note();
   if (device == nullptr) return;
@@ -70,6 +94,8 @@ TEST_CASE("a GPU that is not asked leaves waits as they are", "[device]") {
   CHECK(recording->pieces() == 1);
   recording->replay(*rig.main);
   rig.main->wait(*rig.ready, &rig.waited);
+  rig.main->begin_span(&rig.waited);
+  rig.main->end_span(&rig.waited);
   rig.main->synchronize();
   CHECK(rig.waited == 0);
 }

@@ -5,27 +5,27 @@
 #include <vector>
 
 #include "memory/device/global_timer.cuh"
-#include "memory/device/wait_stamps.cuh"
+#include "memory/device/stream_stamps.cuh"
 
 namespace engram::memory {
 
-// A stream passes one wait after the other.
-struct WaitStamp {
+// A stream passes one span after the other.
+struct StreamStamp {
   int64_t begun_ns;
   int64_t total_ns;
 };
 
 namespace {
 
-__global__ void note_before(WaitStamp* stamp) {
+__global__ void note_begin(StreamStamp* stamp) {
   stamp->begun_ns = cuda::global_timer_ns();
 }
 
 // The host's counter is only written: to read it would take a way over the link and back.
-__global__ void note_after(WaitStamp* stamp, int64_t idle_ns, int64_t* waited_ns) {
-  const int64_t waited = cuda::global_timer_ns() - stamp->begun_ns - idle_ns;
-  if (waited > 0) stamp->total_ns += waited;
-  *waited_ns = stamp->total_ns;
+__global__ void note_end(StreamStamp* stamp, int64_t idle_ns, int64_t* host_ns) {
+  const int64_t span = cuda::global_timer_ns() - stamp->begun_ns - idle_ns;
+  if (span > 0) stamp->total_ns += span;
+  *host_ns = stamp->total_ns;
 }
 
 cudaLaunchConfig_t one_thread(cudaStream_t stream) {
@@ -36,47 +36,47 @@ cudaLaunchConfig_t one_thread(cudaStream_t stream) {
   return config;
 }
 
-void enqueue_before(cudaStream_t stream, WaitStamp* stamp) {
-  enqueue_kernel(one_thread(stream), note_before, stamp);
+void enqueue_begin(cudaStream_t stream, StreamStamp* stamp) {
+  enqueue_kernel(one_thread(stream), note_begin, stamp);
 }
 
-void enqueue_after(cudaStream_t stream, WaitStamp* stamp, int64_t idle_ns, int64_t* waited_ns) {
-  enqueue_kernel(one_thread(stream), note_after, stamp, idle_ns, waited_ns);
+void enqueue_end(cudaStream_t stream, StreamStamp* stamp, int64_t idle_ns, int64_t* host_ns) {
+  enqueue_kernel(one_thread(stream), note_end, stamp, idle_ns, host_ns);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<WaitStamps>> WaitStamps::make() {
-  std::unique_ptr<WaitStamps> made(new WaitStamps());
+Result<std::unique_ptr<StreamStamps>> StreamStamps::make() {
+  std::unique_ptr<StreamStamps> made(new StreamStamps());
   void* memory = nullptr;
-  const cudaError_t error = cudaMalloc(&memory, kStamps * sizeof(WaitStamp));
+  const cudaError_t error = cudaMalloc(&memory, kStamps * sizeof(StreamStamp));
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // not sticky: clear it
     return resource_exhausted(
-        "times of waits: " + std::to_string(kStamps * sizeof(WaitStamp)) +
+        "times of streams: " + std::to_string(kStamps * sizeof(StreamStamp)) +
         " bytes of device memory");
   }
   if (!cuda_ok(error)) return cuda_failure();
-  made->stamps_ = static_cast<WaitStamp*>(memory);
+  made->stamps_ = static_cast<StreamStamp*>(memory);
   ENGRAM_RETURN_IF_ERROR(made->clear());
   ENGRAM_RETURN_IF_ERROR(made->measure_idle());
   ENGRAM_RETURN_IF_ERROR(made->clear());
-  return Result<std::unique_ptr<WaitStamps>>(std::move(made));
+  return Result<std::unique_ptr<StreamStamps>>(std::move(made));
 }
 
-WaitStamps::~WaitStamps() {
+StreamStamps::~StreamStamps() {
   if (stamps_ != nullptr) cuda_ok(cudaFree(stamps_));
 }
 
-Status WaitStamps::clear() {
+Status StreamStamps::clear() {
   // Of memory on the device cudaMemset() only begins, and no stream here waits for the default one.
-  const bool cleared = cuda_ok(cudaMemset(stamps_, 0, kStamps * sizeof(WaitStamp))) &&
+  const bool cleared = cuda_ok(cudaMemset(stamps_, 0, kStamps * sizeof(StreamStamp))) &&
                        cuda_ok(cudaStreamSynchronize(nullptr));
   return cleared ? Status() : cuda_failure();
 }
 
 // The least of many pairs in a graph, where no launch by the host lies between two kernels.
-Status WaitStamps::measure_idle() {
+Status StreamStamps::measure_idle() {
   cudaStream_t made = nullptr;
   if (!cuda_ok(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking))) return cuda_failure();
   const CudaStream stream(made);
@@ -84,9 +84,9 @@ Status WaitStamps::measure_idle() {
     return cuda_failure();
   }
   for (size_t i = 0; i + 1 < kStamps; ++i) {
-    enqueue_before(stream.get(), stamps_ + i);
+    enqueue_begin(stream.get(), stamps_ + i);
     // The last stamp takes what would go to the host.
-    enqueue_after(stream.get(), stamps_ + i, 0, &stamps_[kStamps - 1].total_ns);
+    enqueue_end(stream.get(), stamps_ + i, 0, &stamps_[kStamps - 1].total_ns);
   }
   cudaGraph_t captured = nullptr;
   if (!cuda_ok(cudaStreamEndCapture(stream.get(), &captured))) return cuda_failure();
@@ -94,33 +94,32 @@ Status WaitStamps::measure_idle() {
   cudaGraphExec_t instance = nullptr;
   if (!cuda_ok(cudaGraphInstantiate(&instance, graph.get(), 0))) return cuda_failure();
   const CudaGraphExec exec(instance);
-  std::vector<WaitStamp> stamps(kStamps);
-  const bool measured =
-      cuda_ok(cudaGraphLaunch(exec.get(), stream.get())) &&
-      cuda_ok(cudaMemcpyAsync(
-          stamps.data(), stamps_, kStamps * sizeof(WaitStamp), cudaMemcpyDefault, stream.get())) &&
-      cuda_ok(cudaStreamSynchronize(stream.get()));
+  std::vector<StreamStamp> stamps(kStamps);
+  const bool measured = cuda_ok(cudaGraphLaunch(exec.get(), stream.get())) &&
+                        cuda_ok(cudaMemcpyAsync(
+                            stamps.data(), stamps_, kStamps * sizeof(StreamStamp),
+                            cudaMemcpyDefault, stream.get())) &&
+                        cuda_ok(cudaStreamSynchronize(stream.get()));
   if (!measured) return cuda_failure();
   idle_ns_ = std::numeric_limits<int64_t>::max();
   for (size_t i = 0; i + 1 < kStamps; ++i) idle_ns_ = std::min(idle_ns_, stamps[i].total_ns);
   return {};
 }
 
-WaitStamp* WaitStamps::stamp_of(const std::atomic<int64_t>* waited_ns) {
+StreamStamp* StreamStamps::stamp_of(const std::atomic<int64_t>* ns) {
   const std::lock_guard lock(mu_);
-  const size_t place =
-      place_by_counter_.try_emplace(waited_ns, place_by_counter_.size()).first->second;
+  const size_t place = place_by_counter_.try_emplace(ns, place_by_counter_.size()).first->second;
   ENGRAM_CHECK(place < kStamps);
   return stamps_ + place;
 }
 
-void WaitStamps::before(cudaStream_t stream, std::atomic<int64_t>* waited_ns) {
-  enqueue_before(stream, stamp_of(waited_ns));
+void StreamStamps::begin(cudaStream_t stream, std::atomic<int64_t>* ns) {
+  enqueue_begin(stream, stamp_of(ns));
 }
 
-void WaitStamps::after(cudaStream_t stream, std::atomic<int64_t>* waited_ns) {
-  static_assert(sizeof(*waited_ns) == sizeof(int64_t) && std::atomic<int64_t>::is_always_lock_free);
-  enqueue_after(stream, stamp_of(waited_ns), idle_ns_, reinterpret_cast<int64_t*>(waited_ns));
+void StreamStamps::end(cudaStream_t stream, std::atomic<int64_t>* ns) {
+  static_assert(sizeof(*ns) == sizeof(int64_t) && std::atomic<int64_t>::is_always_lock_free);
+  enqueue_end(stream, stamp_of(ns), idle_ns_, reinterpret_cast<int64_t*>(ns));
 }
 
 }  // namespace engram::memory
