@@ -4,7 +4,9 @@
 // huge pages (explicit ones when the pool has them, else transparent) and in small pages.
 //
 // One line per table: what reaching a random row costs when only its first line is read, each row
-// after the one before, and independent rows. As much the machine itself adds with the size.
+// after the one before, and independent rows. As much the machine itself adds with the size. And
+// one of what the 64 rows of a small decode step cost by plain loads, after a pause as between two
+// steps: how even the machine is, and what no fetch for a step can be quicker than.
 // One line per table and format: ns per row of chunks of 8192 tokens x 16 rows, decoded to bf16 and
 // to f32, and ns per single token, to bf16, with nothing of the next one begun. Behind each the
 // share of the best copy loop, its time over the gather's: of a loop that writes as many bytes as
@@ -17,7 +19,10 @@
 #include <cstring>
 #include <functional>
 #include <iterator>
+#include <numeric>
+#include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "memory/base/byte_text.h"
@@ -141,6 +146,35 @@ void measure_first_lines(
   std::fflush(stdout);
 }
 
+void measure_bursts(const std::string& label, const uint8_t* data, int64_t bytes, int bursts) {
+  constexpr int kRows = 64;
+  constexpr int64_t kRowBytes = 256;
+  constexpr int64_t kLine = 64;
+  std::mt19937_64 random(7);
+  std::vector<double> us;
+  uint64_t sum = 0;
+  for (int burst = 0; burst < bursts; ++burst) {
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+    const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < kRows; ++i) {
+      const uint8_t* row =
+          data +
+          static_cast<int64_t>(random() % static_cast<uint64_t>(bytes / kRowBytes)) * kRowBytes;
+      for (int64_t at = 0; at < kRowBytes; at += kLine) sum += row[at];
+    }
+    finish_loads();
+    const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - begin;
+    us.push_back(took.count());
+  }
+  ENGRAM_CHECK(sum != 0);
+  std::sort(us.begin(), us.end());
+  const double mean = std::accumulate(us.begin(), us.end(), 0.) / static_cast<double>(us.size());
+  std::printf(
+      "%-50s mean %6.1f us   p50 %6.1f   p99 %6.1f   max %8.1f\n", label.c_str(), mean,
+      us[us.size() / 2], us[us.size() * 99 / 100], us.back());
+  std::fflush(stdout);
+}
+
 // Every format on one table. Its bytes are no NaN in any of them; what they are does not matter.
 void bench_table(const Options& options, HugePages huge, int64_t bytes, const Sizes& sizes) {
   const std::string name =
@@ -165,6 +199,9 @@ void bench_table(const Options& options, HugePages huge, int64_t bytes, const Si
     TableRows rows({"", RowCodec::kBf16, 128}, data, bytes, sizes);
     measure_first_lines(name + "first line of 256 B", rows, sizes, options.rounds);
   }
+  constexpr int kBursts = 10000;
+  measure_bursts(
+      name + "64 rows of 256 B after a pause", data, bytes, options.smoke ? 20 : kBursts);
   for (const Format& format : formats) {
     TableRows rows(format, data, bytes, sizes);
     print(
