@@ -24,12 +24,12 @@ using memory::TableGeometry;
 
 inline constexpr int64_t kRowWidth = 4;
 
-// Row r of a layer holds r * 8 + k: every element says which row it is of. `before` is called at
-// the begin of each gather, on the gathering thread.
+// Row r of a layer holds r * 8 + k + `shift`: every element says which row it is of. `before` is
+// called at the begin of each gather, on the gathering thread.
 class SlowStore : public memory::RowStore {
  public:
-  SlowStore(TableGeometry geometry, std::function<void()> before)
-      : geometry_(std::move(geometry)), before_(std::move(before)) {}
+  SlowStore(TableGeometry geometry, std::function<void()> before, float shift = 0)
+      : geometry_(std::move(geometry)), before_(std::move(before)), shift_(shift) {}
 
   // As if the rows were in host memory: the compute stream gathers a few of them.
   void pretend_in_memory() { in_memory_ = true; }
@@ -63,7 +63,8 @@ class SlowStore : public memory::RowStore {
     }
     for (int64_t i = 0; i < tokens * columns; ++i) {
       float* to = out.row<float>(slots[i / columns]) + (i % columns) * kRowWidth;
-      for (int64_t k = 0; k < kRowWidth; ++k) to[k] = static_cast<float>(row_ids[i] * 8 + k);
+      for (int64_t k = 0; k < kRowWidth; ++k)
+        to[k] = static_cast<float>(row_ids[i] * 8 + k) + shift_;
     }
     gathering_ = false;
     return status;
@@ -74,6 +75,7 @@ class SlowStore : public memory::RowStore {
   std::atomic<bool> gathering_ = false;
   const std::set<int32_t>* failing_ = nullptr;
   std::function<void()> before_;
+  float shift_;
 };
 
 inline EngramConfig config() {

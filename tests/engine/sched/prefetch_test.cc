@@ -20,6 +20,7 @@
 #include "memory/device/device_cpu.h"
 #include "tests/support/dies.h"
 #include "tests/support/prefetch_rig.h"
+#include "tests/support/sanitized.h"
 
 namespace engram::engine {
 namespace {
@@ -181,6 +182,60 @@ TEST_CASE("prefetch: the gather begins while layer 0 runs, and the layer waits",
   CHECK(rig.prefetch->usage(9).gather_ns > 0);
   CHECK(rig.prefetch->usage(9).rows == 2 * 7 * 4);
   CHECK(rig.prefetch->usage(9).unique.size() <= 2 * 7 * 4);
+}
+
+// Prompts are fetched ahead from tables that are swapped before their steps are run.
+TEST_CASE("prefetch: a million rows after swaps are the new table's", "[prefetch]") {
+  constexpr uint64_t kSeed = 91;
+  CAPTURE(kSeed);
+  constexpr int64_t kTokens = 512;
+  constexpr float kShift = 1 << 20;  // above every row's values
+  const int64_t wanted = tests::kSanitized ? 20'000 : 1'000'000;
+  std::mt19937_64 random(kSeed);
+  const PrefetchLimits limits{.max_num_batched_tokens = kTokens, .max_num_seqs = 1};
+  Rig rig(FetchMode::kPrefetch, limits, [] {});
+  std::vector<std::unique_ptr<memory::RowStore>> others;
+  for (const auto& store : rig.stores) {
+    others.push_back(std::make_unique<SlowStore>(
+        store->geometry(), [] {}, kShift));
+  }
+  memory::PagePool pool(kTokens / 4 + 1, 4);
+  int64_t rows = 0;
+  for (uint64_t id = 1; rows < wanted; ++id) {
+    CAPTURE(id);
+    Scheduler scheduler({.max_num_seqs = 1, .max_num_batched_tokens = kTokens}, pool);
+    Sequence s;
+    s.id = id;
+    for (int64_t i = 0; i < kTokens; ++i) s.tokens.push_back(static_cast<int32_t>(random() % 30));
+    s.prompt_tokens = kTokens;
+    scheduler.add(std::move(s));
+    const std::vector<std::span<const int32_t>> tokens = {scheduler.find(id)->tokens};
+    rig.prefetch->add(id, id);
+    const int64_t ahead = static_cast<int64_t>(random() % kTokens);
+    rig.prefetch->look_ahead(std::vector<FetchRange>{{id, tokens[0], 0, ahead}});
+    const bool other = id % 2 == 1;
+    const int64_t forgotten = rig.prefetch->use_stores(other ? others : rig.stores);
+    CHECK(forgotten <= ahead);
+    const BatchPlan plan = scheduler.plan();
+    REQUIRE(plan.tokens() == kTokens);
+    const std::span<const int32_t> slots = rig.prefetch->prepare(plan, tokens);
+    const std::vector<std::vector<float>> seen = run_step(
+        rig, slots, [] {}, [] {});
+    for (size_t layer = 0; layer < 2; ++layer) {
+      std::vector<float> expected;
+      for (int64_t position = 0; position < kTokens; ++position) {
+        for (const float value : rig.expected(layer, tokens[0].first(position + 1), position)) {
+          expected.push_back(value + (other ? kShift : 0));
+        }
+      }
+      REQUIRE(seen[layer] == expected);
+      rows += kTokens * rig.stores[layer]->geometry().columns();
+    }
+    rig.prefetch->commit(plan);
+    scheduler.finish(id);
+    rig.prefetch->forget(id);
+    rig.prefetch->forget_usage(id);
+  }
 }
 
 TEST_CASE("prefetch: the compute stream gathers a few rows of host memory", "[prefetch]") {
