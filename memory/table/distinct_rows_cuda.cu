@@ -4,6 +4,7 @@
 #include "memory/device/shared_memory.cuh"
 #include "memory/device/values.cuh"
 #include "memory/table/distinct_rows_cuda.h"
+#include "memory/table/row_gather.cuh"
 
 namespace engram::memory {
 namespace {
@@ -152,10 +153,7 @@ void enqueue_repeat_rows(Stream& stream, const RowGather& gather, const Distinct
   const int64_t columns = gather.geometry->columns();
   const cudaLaunchConfig_t config = config_for(stream, count, kThreads / 32);
   const Arrays arrays = rows.arrays();
-  const int64_t act_bytes = dtype_bytes(gather.out.dtype);
-  const auto whole = [](int64_t bytes) { return bytes % 16 == 0; };
-  const bool wide = whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(gather.out.data))) &&
-                    whole(gather.out.stride * act_bytes) && whole(width * act_bytes);
+  const bool wide = cuda::goes_to_whole_16_bytes(gather);
   with_activation_type(gather.out.dtype, [&]<typename T>(Type<T>) {
     constexpr int kPack = static_cast<int>(16 / sizeof(T));
     const auto kernel = wide ? repeat_rows_kernel<T, kPack> : repeat_rows_kernel<T, 1>;

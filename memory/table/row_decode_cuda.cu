@@ -87,16 +87,11 @@ void enqueue_loads(Stream& stream, const RowGather& gather, const GatherArgs& ar
 }  // namespace
 
 bool in_whole_16_bytes(const RowGather& g) {
-  const TableGeometry& t = *g.geometry;
-  const int64_t act_bytes = dtype_bytes(g.out.dtype);
-  const auto whole = [](int64_t bytes) { return bytes % 16 == 0; };
-  const auto aligned = [&](const RowPlace& place) {
-    return whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(place.values))) &&
-           whole(place.value_stride);
+  const auto aligned = [](const RowPlace& place) {
+    return cuda::whole_16_bytes(place.values) && cuda::whole_16_bytes(place.value_stride);
   };
-  return aligned(g.place) && aligned(g.upper) && whole(t.value_bytes()) &&
-         whole(static_cast<int64_t>(reinterpret_cast<uintptr_t>(g.out.data))) &&
-         whole(g.out.stride * act_bytes) && whole(t.row_width * act_bytes);
+  return aligned(g.place) && aligned(g.upper) && cuda::whole_16_bytes(g.geometry->value_bytes()) &&
+         cuda::goes_to_whole_16_bytes(g);
 }
 
 void enqueue_decode_rows(Stream& stream, const RowGather& gather) {

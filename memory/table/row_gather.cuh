@@ -13,6 +13,19 @@
 
 namespace engram::memory::cuda {
 
+inline bool whole_16_bytes(int64_t bytes) {
+  return bytes % 16 == 0;
+}
+inline bool whole_16_bytes(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) % 16 == 0;
+}
+// Whether the places of rows in the output begin at and are made of whole 16 bytes.
+inline bool goes_to_whole_16_bytes(const RowGather& g) {
+  const int64_t act_bytes = dtype_bytes(g.out.dtype);
+  return whole_16_bytes(g.out.data) && whole_16_bytes(g.out.stride * act_bytes) &&
+         whole_16_bytes(g.geometry->row_width * act_bytes);
+}
+
 struct GatherArgs {
   RowPlace place;
   RowPlace upper;
