@@ -138,6 +138,12 @@ Status open_tables(EngineParts& parts) {
   pin_for(parts.backend, &request.options);
   ENGRAM_RETURN_IF_ERROR(check_machine(request));
   LoadLines lines("n-gram tables", Clock::now());
+  int64_t bytes = 0;
+  for (const memory::TableGeometry& g : request.wanted) {
+    bytes += g.rows * (g.value_bytes() + g.scale_bytes());
+  }
+  const bool in_own_memory = o.tables.socket.empty() && o.tables.placement.empty();
+  if (in_own_memory) log_line(lines.begin(bytes));
   request.progress = [&o, &lines](const memory::TableProgress& p) {
     if (o.on_progress) o.on_progress({"n-gram tables", p.bytes_done, p.bytes_total});
     log_line(lines.update(p.bytes_done, p.bytes_total, Clock::now()));

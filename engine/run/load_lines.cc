@@ -25,6 +25,11 @@ std::string rate_text(int64_t bytes, double seconds) {
 LoadLines::LoadLines(std::string what, TimePoint begin)
     : what_(std::move(what)), begin_(begin), next_(begin + kFirst) {}
 
+std::string LoadLines::begin(int64_t bytes) const {
+  constexpr int64_t kSlow = int64_t{1} << 30;
+  return bytes < kSlow ? "" : "taking memory for " + what_ + ": " + format_bytes(bytes);
+}
+
 std::string LoadLines::update(int64_t done, int64_t total, TimePoint now) {
   done_ = done;
   total_ = total;

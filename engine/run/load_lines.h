@@ -14,6 +14,10 @@ class LoadLines {
 
   LoadLines(std::string what, TimePoint begin);
 
+  // "taking memory for n-gram tables: 64.00 GiB", where that takes so long that silence would
+  // puzzle, from 1 GiB on; else "".
+  std::string begin(int64_t bytes) const;
+
   // "loading weights: 4.00 GiB of 16.00 GiB, 1.61 GB/s" when a line is due: a second after the
   // begin, then every five. Else "".
   std::string update(int64_t done, int64_t total, TimePoint now);

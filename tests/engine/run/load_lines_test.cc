@@ -26,6 +26,8 @@ TEST_CASE("load lines: one after a second, then every five, and one at the end",
 
 TEST_CASE("load lines: a line says how far it is, and how fast", "[load_lines]") {
   LoadLines lines("n-gram tables", at(0));
+  CHECK(lines.begin(8 * kGiB) == "taking memory for n-gram tables: 8.00 GiB");
+  CHECK(lines.begin(kGiB - 1).empty());
   CHECK(
       lines.update(3 * kGiB, 8 * kGiB, at(2000)) ==
       "loading n-gram tables: 3.00 GiB of 8.00 GiB, 1.61 GB/s");
