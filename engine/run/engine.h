@@ -207,6 +207,12 @@ struct TableSwap {
   int64_t refetched_tokens = 0;  // whose rows had been fetched ahead from the old tables
 };
 
+// What reading a byte of each page of the tables took.
+struct TableTouch {
+  int64_t pages = 0;  // of 4 KiB
+  double seconds = 0;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;  // stops the loop; live requests end with UNAVAILABLE
@@ -239,6 +245,9 @@ class Engine {
   // lie in that place.
   virtual memory::Result<size_t> open_idle_tables(const memory::TableSetOptions& options) = 0;
   virtual memory::Result<TableSwap> exchange_tables(size_t place) = 0;
+  // memory::touch_rows() of the tables in use and of idle ones, on the calling thread and beside
+  // the engine's. Errors as swap_tables() has them before it opens anything.
+  virtual memory::Result<TableTouch> touch_tables() = 0;
   // Changes EngineOptions::ngram_fetch; blocks until the change is made. INVALID_ARGUMENT names
   // what there is; FAILED_PRECONDITION while a request is live, without Engram layers, or when the
   // engine was started with skip, without memory for rows; UNAVAILABLE when the engine stops or

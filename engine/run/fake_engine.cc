@@ -138,6 +138,7 @@ class FakeEngine : public Engine {
     return no_tables();
   }
   memory::Result<TableSwap> exchange_tables(size_t) override { return no_tables(); }
+  memory::Result<TableTouch> touch_tables() override { return no_tables(); }
   Status set_ngram_fetch(const std::string&) override { return no_tables(); }
   EngineStats stats() override {
     const std::lock_guard lock(mu_);

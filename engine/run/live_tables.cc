@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/run/loop.h"
+#include "memory/table/touch_rows.h"
 
 namespace engram::engine {
 
@@ -110,6 +111,26 @@ Result<TableSwap> EngineLoop::exchange_tables(size_t place) {
   if (place < idle_tables_.size()) swapped = swap_with(&idle_tables_[place], 0);
   end_swap();
   return swapped;
+}
+
+// No swap can begin meanwhile, so that the sets stay.
+Result<TableTouch> EngineLoop::touch_tables() {
+  ENGRAM_RETURN_IF_ERROR(begin_swap());
+  std::vector<std::shared_ptr<TableSet>> sets = idle_tables_;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    sets.push_back(tables_);
+  }
+  TableTouch touch;
+  const Clock::time_point begin = Clock::now();
+  for (const std::shared_ptr<TableSet>& set : sets) {
+    for (const std::unique_ptr<memory::RowStore>& store : set->stores()) {
+      touch.pages += memory::touch_rows(*store);
+    }
+  }
+  touch.seconds = seconds_since(begin);
+  end_swap();
+  return touch;
 }
 
 Status EngineLoop::set_ngram_fetch(const std::string& mode) {

@@ -66,6 +66,7 @@ class EngineLoop : public Engine {
   std::vector<memory::TableReport> tables() override;
   memory::Result<TableSwap> swap_tables(const memory::TableSetOptions& options) override;
   memory::Result<size_t> open_idle_tables(const memory::TableSetOptions& options) override;
+  memory::Result<TableTouch> touch_tables() override;
   memory::Result<TableSwap> exchange_tables(size_t place) override;
   memory::Status set_ngram_fetch(const std::string& mode) override;
   bool drain(std::chrono::milliseconds limit) override;

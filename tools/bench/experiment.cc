@@ -61,27 +61,38 @@ Status compare_tokens(
       ": token " + token_text(a, position) + ", expected " + token_text(b, position));
 }
 
+// The rounds of one group.
 class Experiment {
  public:
   Experiment(
-      std::span<const ArmEntry> arms, const Workload& workload, const ExperimentOptions& options)
-      : arms_(arms), options_(options) {
+      const ArmGroup& group,
+      const Workload& workload,
+      const ExperimentOptions& options,
+      const std::function<void()>& on_measured)
+      : group_(group), arms_(group.arms), options_(options), on_measured_(on_measured) {
     result_.workload = workload;
-    for (size_t i = 0; i < arms.size(); ++i) {
-      if (arms[i].key == options.twice) twice_ = i;
-      result_.arms.push_back({arms[i].key, arms[i].name, kHashBasis, {}});
+    for (size_t i = 0; i < arms_.size(); ++i) {
+      if (arms_[i].key == options.twice) twice_ = i;
+      result_.arms.push_back({arms_[i].key, arms_[i].name, kHashBasis, {}});
     }
-    turns_ = make_turns(arms, twice_);
+    turns_ = make_turns(arms_, twice_);
   }
 
-  Result<PointResult> run() {
-    for (int round = -options_.warm_ups; round < options_.rounds; ++round) {
-      std::vector<Sample> samples(arms_.size());
-      Sample again;
-      ENGRAM_RETURN_IF_ERROR(run_round(round, &samples, &again));
-      if (result_.interrupted) break;
-      if (round >= 0) keep(std::move(samples), again);
-    }
+  int turns() const { return static_cast<int>(turns_.size()); }
+
+  // Rounds below 0 are not counted. False: it was stopped meanwhile.
+  Result<bool> run_round(int round) {
+    if (group_.before_round) ENGRAM_RETURN_IF_ERROR(group_.before_round());
+    std::vector<Sample> samples(arms_.size());
+    Sample again;
+    ENGRAM_RETURN_IF_ERROR(measure_all(round, &samples, &again));
+    if (!result_.interrupted && round >= 0) keep(std::move(samples), again);
+    return !result_.interrupted;
+  }
+
+  void interrupt() { result_.interrupted = true; }
+
+  PointResult take_result() {
     const std::string& metric = result_.workload.metric;
     const std::vector<double> first = metric_of(result_.arms[twice_], metric);
     result_.quiet = quietness(first, second_, options_.quiet_limit_percent);
@@ -90,7 +101,7 @@ class Experiment {
 
  private:
   // Each round begins one turn later than the one before, so that no arm always comes first.
-  Status run_round(int round, std::vector<Sample>* samples, Sample* again) {
+  Status measure_all(int round, std::vector<Sample>* samples, Sample* again) {
     const size_t size = turns_.size();
     const size_t begin = static_cast<size_t>(round + options_.warm_ups) % size;
     for (size_t i = 0; i < size; ++i) {
@@ -112,11 +123,7 @@ class Experiment {
             "arm " + arms_[turn.arm].key + ": " + sample.status().message()};
       }
       (turn.second ? *again : (*samples)[turn.arm]) = std::move(sample).value();
-      ++measured_;
-      if (options_.on_measured) {
-        const int rounds = options_.rounds + options_.warm_ups;
-        options_.on_measured(measured_, rounds * static_cast<int>(size));
-      }
+      on_measured_();
     }
     ENGRAM_RETURN_IF_ERROR(
         compare_tokens(arms_[twice_], *again, arms_[twice_], (*samples)[twice_]));
@@ -143,11 +150,12 @@ class Experiment {
     second_.push_back(metric_of(again, result_.workload.metric));
   }
 
+  const ArmGroup& group_;
   const std::span<const ArmEntry> arms_;
   const ExperimentOptions& options_;
+  const std::function<void()>& on_measured_;
   size_t twice_ = 0;
   std::vector<Turn> turns_;
-  int measured_ = 0;
   std::vector<double> second_;  // the metric of the second measurement, per round
   PointResult result_;
 };
@@ -211,10 +219,43 @@ const ArmRounds* PointResult::find(const std::string& key) const {
   return nullptr;
 }
 
+Result<std::vector<PointResult>> run_experiments(
+    std::span<const ArmGroup> groups, const Workload& workload, const ExperimentOptions& options) {
+  int measured = 0;
+  int total = 0;
+  const std::function<void()> on_measured = [&] {
+    ++measured;
+    if (options.on_measured) options.on_measured(measured, total);
+  };
+  std::vector<Experiment> experiments;
+  for (const ArmGroup& group : groups) {
+    ENGRAM_CHECK(!group.arms.empty());
+    experiments.emplace_back(group, workload, options, on_measured);
+    total += (options.rounds + options.warm_ups) * experiments.back().turns();
+  }
+  bool going_on = true;
+  for (int round = -options.warm_ups; going_on && round < options.rounds; ++round) {
+    for (Experiment& experiment : experiments) {
+      const Result<bool> finished = experiment.run_round(round);
+      if (!finished.ok()) return finished.status();
+      going_on = going_on && finished.value();
+      if (!going_on) break;
+    }
+  }
+  std::vector<PointResult> results;
+  for (Experiment& experiment : experiments) {
+    if (!going_on) experiment.interrupt();
+    results.push_back(experiment.take_result());
+  }
+  return results;
+}
+
 Result<PointResult> run_experiment(
     std::span<const ArmEntry> arms, const Workload& workload, const ExperimentOptions& options) {
-  ENGRAM_CHECK(!arms.empty());
-  return Experiment(arms, workload, options).run();
+  const ArmGroup group = {.arms = {arms.begin(), arms.end()}};
+  Result<std::vector<PointResult>> results = run_experiments({&group, 1}, workload, options);
+  if (!results.ok()) return results.status();
+  return std::move(results.value()[0]);
 }
 
 double metric_of(const Sample& sample, const std::string& metric) {

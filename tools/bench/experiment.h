@@ -59,6 +59,12 @@ struct ArmEntry {
   Arm* arm = nullptr;
 };
 
+// Arms that are compared with each other.
+struct ArmGroup {
+  std::vector<ArmEntry> arms;
+  std::function<memory::Status()> before_round = {};  // may be empty; its error ends the run
+};
+
 struct ExperimentOptions {
   int rounds = 11;
   int warm_ups = 1;  // rounds before them that are not counted
@@ -87,7 +93,12 @@ struct PointResult {
   int rounds() const { return arms.empty() ? 0 : static_cast<int>(arms[0].samples.size()); }
 };
 
-// The first error of an arm; DATA_LOSS names arm, request and position of a token that differs.
+// One result per group. The groups' rounds take turns, so that what minutes do to the machine, they
+// do to all groups. The first error of an arm; DATA_LOSS names arm, request and position of a token
+// that differs.
+memory::Result<std::vector<PointResult>> run_experiments(
+    std::span<const ArmGroup> groups, const Workload& workload, const ExperimentOptions& options);
+// Of one group, with nothing before its rounds.
 memory::Result<PointResult> run_experiment(
     std::span<const ArmEntry> arms, const Workload& workload, const ExperimentOptions& options);
 

@@ -213,6 +213,10 @@ void add_overhead_command(CLI::App& bench, Invocation* invocation) {
       "--quiet-limit", o.experiment.quiet_limit_percent,
       "Percent that one arm, measured twice a round, may differ from itself [10]");
   command->add_flag(
+      "--touch-tables", o.touch_tables,
+      "Read a byte of each page of the tables before each round: for virtual machines whose host "
+      "takes idle memory away");
+  command->add_flag(
       "--contention", o.contention, "Each workload again while a thread copies memory");
   command->add_option("-o,--output", a->json, "JSON report");
   command->add_option("--label", a->label, "A name for the report");

@@ -168,6 +168,23 @@ Json mean_json(const LengthRange& range) {
   return 0.5 * static_cast<double>(range.low + range.high);
 }
 
+Json pages_json(const TablePages& pages) {
+  if (pages.count == 0) return nullptr;
+  const double per_page = 1e9 / static_cast<double>(pages.count);
+  Json before = nullptr;
+  if (!pages.before_rounds_s.empty()) {
+    before = {
+        {"ms_p50", 1e3 * quantile(pages.before_rounds_s, 0.5)},
+        {"ms_max", 1e3 * quantile(pages.before_rounds_s, 1)}};
+  }
+  return {
+      {"count", pages.count},
+      {"touched_before_rounds", before},
+      {"after_rounds_ns", per_page * pages.after_rounds_s},
+      {"again_ns", per_page * pages.again_s},
+      {"taken_away", pages.taken_away()}};
+}
+
 Json point_json(const ReportPoint& p, const Peaks& peaks) {
   const Workload& w = p.result.workload;
   Json arms = Json::object();
@@ -186,6 +203,7 @@ Json point_json(const ReportPoint& p, const Peaks& peaks) {
       {"table_codec", text_or_null(p.table_codec)},
       {"contention", p.contention},
       {"contention_gbps", figure(p.contention_gbps)},
+      {"table_pages", pages_json(p.pages)},
       {"rounds", p.result.rounds()},
       {"arms", arms},
       {"comparisons", comparisons_json(p.result)},
@@ -257,6 +275,23 @@ std::string tables_text(const ReportPoint& p) {
   return p.table_codec.empty() ? text : std::string(text) + " in " + p.table_codec;
 }
 
+// What a reader must know of them, or nothing.
+std::string pages_text(const TablePages& pages) {
+  std::string text;
+  if (!pages.before_rounds_s.empty()) {
+    append(
+        &text, "  tables touched before each round: %.1f ms, %.1f at most\n",
+        1e3 * quantile(pages.before_rounds_s, 0.5), 1e3 * quantile(pages.before_rounds_s, 1));
+  } else if (pages.taken_away()) {
+    append(
+        &text,
+        "  this machine took pages of the tables away: reading them all takes %.0f ms, right "
+        "afterwards %.0f (--touch-tables)\n",
+        1e3 * pages.after_rounds_s, 1e3 * pages.again_s);
+  }
+  return text;
+}
+
 std::string part_text(bool known, double percent) {
   if (!known) return "-";
   char text[32];
@@ -325,6 +360,7 @@ std::string overhead_json(const OverheadReport& r) {
       {"settings",
        {{"rounds", r.options.rounds},
         {"warm_ups", r.options.warm_ups},
+        {"sizes_in_turns", r.sizes_in_turns},
         {"threads", r.threads},
         {"seed", r.options.seed},
         {"workloads", r.workloads},
@@ -388,6 +424,7 @@ std::string point_text(const ReportPoint& p) {
       append(&text, "  D over Z, all but the module: %s\n", describe_overhead(e).c_str());
   }
   if (point.rounds() == 0) return text + "  no round was finished\n";
+  text += pages_text(p.pages);
   append(
       &text,
       "  %s: the same arm twice in a round differs by %.2f %% (limit %.0f %%), %d rounds%s\n",

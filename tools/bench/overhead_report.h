@@ -37,13 +37,25 @@ struct Peaks {
   double link_gbps = 0;
 };
 
+// Reading a byte of each page of the tables, see Engine::touch_tables(). Right after one another
+// that takes as long as memory does; longer after a while tells that the machine took pages away.
+struct TablePages {
+  int64_t count = 0;                    // 0: not measured
+  std::vector<double> before_rounds_s;  // warm-ups too, where that was asked for
+  double after_rounds_s = 0;
+  double again_s = 0;  // right after that
+
+  bool taken_away() const { return after_rounds_s > 3 * again_s; }
+};
+
 struct ReportPoint {
   PointResult result;
   int64_t table_parameters = 0;
   int64_t table_bytes = 0;
   std::string table_codec;  // row_codec_name(); empty: no tables
   bool contention = false;
-  double contention_gbps = 0;   // of the second stream of traffic, payload
+  double contention_gbps = 0;  // of the second stream of traffic, payload
+  TablePages pages;
   bool device_is_host = false;  // then D is H
 };
 
@@ -56,6 +68,7 @@ struct OverheadReport {
   MachineFacts machine;
   ModelFacts model;
   ExperimentOptions options;
+  bool sizes_in_turns = false;  // tables of several sizes measured round by round
   int threads = 0;
   std::string activations;  // dtype
   std::string cache;        // dtype of keys and values, as --kv-cache-dtype has it; empty: none

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <set>
+#include <span>
 #include <utility>
 
 #include "engine/model/model.h"
@@ -14,10 +14,10 @@
 #include "memory/base/byte_text.h"
 #include "memory/device/device_cpu.h"
 #include "memory/device/system_limits.h"
-#include "memory/io/file.h"
 #include "tools/bench/contention.h"
 #include "tools/bench/engine_arms.h"
 #include "tools/bench/machine_facts.h"
+#include "tools/bench/overhead_options.h"
 #include "tools/bench/peaks.h"
 #include "tools/bench/simulated_arms.h"
 #include "tools/bench/sized_model.h"
@@ -34,7 +34,6 @@ constexpr int64_t kContentionBytes = kGiB / 4;
 // What an engine takes besides weights, cache and tables.
 constexpr int64_t kOtherBytes = kGiB / 2;
 constexpr int64_t kPaperIds = 10000;
-constexpr int64_t kMostText = int64_t{64} << 20;
 
 std::string size_text(int64_t parameters) {
   if (parameters == 0) return "own tables";
@@ -49,148 +48,10 @@ std::string describe(const Workload& w) {
   return text;
 }
 
-Workload drawn_lengths(const OverheadOptions& o, const char* name) {
-  Workload w;
-  w.name = name;
-  w.batch = o.num_seqs;
-  w.input = o.input;
-  w.output = o.output;
-  return w;
-}
-
-// `text` holds the ids of w2's text.
-std::vector<Workload> make_workloads(
-    const OverheadOptions& o, const std::shared_ptr<const std::vector<int32_t>>& text) {
-  std::vector<Workload> list;
-  for (const std::string& name : o.workloads) {
-    if (name == "w1") list.push_back(drawn_lengths(o, "w1"));
-    if (name == "w2") {
-      list.push_back(drawn_lengths(o, "w2"));
-      list.back().text = text;
-    }
-    for (size_t i = 0; name == "w3" && i < o.batches.size(); ++i) {
-      Workload& w = list.emplace_back();
-      w.name = "w3";
-      w.batch = o.batches[i];
-      w.input = {o.input_tokens, o.input_tokens};
-      w.output = {o.output_tokens, o.output_tokens};
-      w.decode_only = true;
-      w.metric = "step_ms";
-    }
-    for (size_t i = 0; name == "w4" && i < o.prompt_tokens.size(); ++i) {
-      Workload& w = list.emplace_back();
-      w.name = "w4";
-      w.input = {o.prompt_tokens[i], o.prompt_tokens[i]};
-      w.metric = "ttft_ms";
-    }
-    if (name == "w5") {
-      list.push_back(drawn_lengths(o, "w5"));
-      list.back().request_rate = o.request_rate;
-      list.back().metric = "tpot_ms";
-    }
-  }
-  return list;
-}
-
-// What is asked of the engine whatever the size.
-engine::EngineOptions common_engine_options(const OverheadOptions& o) {
-  engine::EngineOptions engine;
-  engine.load_format = "dummy";
-  engine.device = o.device;
-  engine.dtype = o.dtype;
-  engine.kv_cache_dtype = o.kv_cache_dtype;
-  engine.dummy_table_codec = o.table_codec;
-  return engine;
-}
-
 // As --kv-cache-dtype has it.
 const char* flag_name(memory::DType cache) {
   if (cache == memory::DType::kF8E4m3) return "fp8";
   return cache == memory::DType::kBf16 ? "bfloat16" : "float32";
-}
-
-Status check_engine_types(const OverheadOptions& o) {
-  const engine::EngineOptions engine = common_engine_options(o);
-  ENGRAM_RETURN_IF_ERROR(engine::kv_cache_dtype(engine).status());
-  ENGRAM_RETURN_IF_ERROR(engine::dummy_table_codec(engine).status());
-  const char* flag = !o.table_codec.empty()       ? "--table-codec"
-                     : o.kv_cache_dtype != "auto" ? "--kv-cache-dtype"
-                                                  : nullptr;
-  if (!o.fake || flag == nullptr) return {};
-  return memory::invalid_argument(
-      std::string(flag) + ": simulated arms (--engine fake) have neither tables nor a cache");
-}
-
-Status check_options(const OverheadOptions& o) {
-  ENGRAM_RETURN_IF_ERROR(check_engine_types(o));
-  const auto has = [&](const char* name) {
-    return std::ranges::find(o.workloads, name) != o.workloads.end();
-  };
-  const std::set<std::string> known = {"w1", "w2", "w3", "w4", "w5"};
-  for (const std::string& name : o.workloads) {
-    if (known.contains(name)) continue;
-    return memory::invalid_argument("--workload " + name + ": expected some of w1,w2,w3,w4,w5");
-  }
-  if (o.workloads.empty()) return memory::invalid_argument("--workload: none given");
-  if (std::set<std::string>(o.arms.begin(), o.arms.end()).size() != o.arms.size()) {
-    return memory::invalid_argument("--arms: one is given twice");
-  }
-  const std::set<std::string> arms = {"N", "D", "S", "Z", "H", "V"};
-  for (const std::string& arm : o.arms) {
-    if (arms.contains(arm) && (arm != "H" || o.device == "cuda")) continue;
-    return memory::invalid_argument(
-        "--arms " + arm + ": expected some of N,D,S,Z,H,V" +
-        (arm == "H" ? " (on the CPU H is D)" : ""));
-  }
-  if (o.arms.empty()) return memory::invalid_argument("--arms: none given");
-  if (o.experiment.rounds < kFewestRounds) {
-    return memory::invalid_argument(
-        "--rounds " + std::to_string(o.experiment.rounds) + ": at least " +
-        std::to_string(kFewestRounds) + " are needed for an interval");
-  }
-  if (has("w2") && o.text.empty() && !o.fake) {
-    return memory::invalid_argument("--workload w2 needs --text FILE");
-  }
-  if (has("w5") && o.request_rate <= 0) {
-    return memory::invalid_argument("--workload w5 needs --request-rate");
-  }
-  for (const Workload& w : make_workloads(o, nullptr)) {
-    if (w.batch >= 1 && w.input.low >= 1 && w.output.low >= 1 && w.input.low <= w.input.high &&
-        w.output.low <= w.output.high) {
-      continue;
-    }
-    return memory::invalid_argument(
-        "workload " + w.name + ": batches and lengths are at least 1, and ranges ascend");
-  }
-  return {};
-}
-
-// Why the lengths are not the paper's.
-std::string scaled_down(const OverheadOptions& o) {
-  const bool drawn =
-      std::ranges::any_of(o.workloads, [](const std::string& w) { return w == "w1" || w == "w2"; });
-  const bool full = o.num_seqs == 512 && o.input.low == 100 && o.input.high == 1024 &&
-                    o.output.low == 100 && o.output.high == 1024;
-  if (!drawn || full) return {};
-  return "w1 and w2 by flag: " + std::to_string(o.num_seqs) + " sequences of " +
-         std::to_string(o.input.low) + " to " + std::to_string(o.input.high) + " tokens in and " +
-         std::to_string(o.output.low) + " to " + std::to_string(o.output.high) +
-         " out, instead of 512 with 100 to 1024 and 100 to 1024";
-}
-
-Result<std::shared_ptr<const std::vector<int32_t>>> read_text_ids(const OverheadOptions& o) {
-  Result<std::unique_ptr<engine::Tokenizer>> tokenizer = engine::load_tokenizer(o.model);
-  if (!tokenizer.ok()) return tokenizer.status();
-  const Result<std::string> text = memory::read_text_file(o.text, kMostText);
-  if (!text.ok()) return text.status();
-  auto ids = std::make_shared<std::vector<int32_t>>(
-      tokenizer.value()->encode(text.value(), /*add_special=*/false));
-  if (static_cast<int64_t>(ids->size()) > o.input.high) {
-    return std::shared_ptr<const std::vector<int32_t>>(std::move(ids));
-  }
-  return memory::invalid_argument(
-      "--text " + o.text + ": " + std::to_string(ids->size()) +
-      " tokens, expected more than the longest prompt, " + std::to_string(o.input.high));
 }
 
 class OverheadRun {
@@ -236,9 +97,13 @@ class OverheadRun {
       if (!link.ok()) return link.status();
       report_.peaks.link_gbps = link.value();
     }
-    for (const SizedModel& model : models_) {
-      if (stopped()) break;
-      ENGRAM_RETURN_IF_ERROR(run_size(model));
+    report_.sizes_in_turns = fit_together();
+    if (report_.sizes_in_turns) {
+      ENGRAM_RETURN_IF_ERROR(run_models(models_));
+    } else {
+      for (size_t i = 0; i < models_.size() && !stopped(); ++i) {
+        ENGRAM_RETURN_IF_ERROR(run_models(std::span(models_).subspan(i, 1)));
+      }
     }
     report_.interrupted = stopped();
     return {};
@@ -252,13 +117,14 @@ class OverheadRun {
   bool wants(const char* arm) const {
     return std::ranges::find(options_.arms, arm) != options_.arms.end();
   }
-  // `share` of the point that is being measured.
+  // `share` of the points that are being measured.
   void tell(const std::string& what, double share) const {
     const size_t turns = options_.contention ? 2 : 1;
     const double points = static_cast<double>(
         std::max<size_t>(1, workloads_.size() * options_.table_parameters.size() * turns));
     if (on_progress_) {
-      on_progress_({what, (static_cast<double>(report_.points.size()) + share) / points});
+      const double now = share * static_cast<double>(measuring_.points);
+      on_progress_({what, (static_cast<double>(report_.points.size()) + now) / points});
     }
   }
 
@@ -328,45 +194,85 @@ class OverheadRun {
     return o;
   }
 
+  // What a model of one size takes.
+  struct Room {
+    int64_t tables = 0;
+    int64_t weights = 0;
+    int64_t cache = 0;
+    int64_t other = 0;
+    int64_t files = 0;  // on disk
+    int64_t memory() const { return tables + weights + cache + other; }
+  };
+  Room room_of(const SizedModel& model) const {
+    Room room;
+    room.tables = model.table_bytes;
+    room.other = kOtherBytes + (options_.contention ? kContentionBytes : 0);
+    // Weights and cache of a GPU are its own memory's business.
+    if (options_.device == "cpu") {
+      room.weights = 2 * model.parameters * 11 / 10;  // bf16, padded to panels
+      room.cache = engine_options(model).kv_cache_bytes;
+    }
+    if (wants("V")) room.files = model.table_bytes + model.table_bytes / 16;
+    return room;
+  }
+  int64_t free_disk() const {
+    std::error_code error;
+    return static_cast<int64_t>(std::filesystem::space(work_->path(), error).available);
+  }
+
   Status check_room() const {
     const int64_t available = memory::available_bytes("");
-    std::error_code error;
-    const std::filesystem::space_info disk = std::filesystem::space(work_->path(), error);
+    const int64_t disk = free_disk();
     for (size_t i = 0; i < models_.size(); ++i) {
-      const SizedModel& model = models_[i];
-      const engine::EngineOptions o = engine_options(model);
-      const int64_t weights = 2 * model.parameters * 11 / 10;  // bf16, padded to panels
-      const int64_t contention = options_.contention ? kContentionBytes : 0;
-      // Weights and cache of a GPU are its own memory's business.
-      const int64_t computing = options_.device == "cpu" ? weights + o.kv_cache_bytes : 0;
-      const int64_t wanted = model.table_bytes + computing + kOtherBytes + contention;
+      const Room room = room_of(models_[i]);
       const std::string size = size_text(options_.table_parameters[i]);
-      if (wanted > available) {
+      if (room.memory() > available) {
         return memory::resource_exhausted(
-            size + ": " + memory::format_bytes(wanted) + " of memory are needed (tables " +
-            memory::format_bytes(model.table_bytes) + ", weights " + memory::format_bytes(weights) +
-            ", cache " + memory::format_bytes(o.kv_cache_bytes) + ", other " +
-            memory::format_bytes(kOtherBytes + contention) + "), " +
-            memory::format_bytes(available) + " are there");
+            size + ": " + memory::format_bytes(room.memory()) + " of memory are needed (tables " +
+            memory::format_bytes(room.tables) + ", weights " + memory::format_bytes(room.weights) +
+            ", cache " + memory::format_bytes(room.cache) + ", other " +
+            memory::format_bytes(room.other) + "), " + memory::format_bytes(available) +
+            " are there");
       }
-      const int64_t file_bytes = wants("V") ? model.table_bytes + model.table_bytes / 16 : 0;
-      if (file_bytes > static_cast<int64_t>(disk.available)) {
+      if (room.files > disk) {
         return memory::resource_exhausted(
-            size + ": table files of " + memory::format_bytes(file_bytes) + " do not fit into " +
-            work_->path() + ", which has " +
-            memory::format_bytes(static_cast<int64_t>(disk.available)) +
+            size + ": table files of " + memory::format_bytes(room.files) + " do not fit into " +
+            work_->path() + ", which has " + memory::format_bytes(disk) +
             " left (--work-dir, or --arms without V)");
       }
     }
     return {};
   }
 
-  Status run_size(const SizedModel& model) {
+  // Whether engines of all sizes can be there at once, with a tenth to spare. Of a GPU's memory
+  // nobody knows before they are started.
+  bool fit_together() const {
+    int64_t bytes = 0;
+    int64_t files = 0;
+    for (const SizedModel& model : models_) {
+      bytes += room_of(model).memory();
+      files += room_of(model).files;
+    }
+    return models_.size() > 1 && options_.device == "cpu" &&
+           bytes + bytes / 10 <= memory::available_bytes("") && files <= free_disk();
+  }
+
+  // What there is of one size while it is measured.
+  struct Sized {
+    std::optional<WorkDirectory> files;
+    std::unique_ptr<engine::Engine> engine;
+    std::unique_ptr<EngineArms> arms;
+    std::string codec;
+  };
+
+  // Without arms when it was stopped meanwhile.
+  Status start(const SizedModel& model, Sized* sized) {
     const std::string size = size_text(model.table_parameters);
     tell("starting the engine, " + size, 0);
     Result<std::unique_ptr<engine::Engine>> made = engine::make_engine(engine_options(model));
     if (!made.ok()) return made.status();
-    engine::Engine& engine = *made.value();
+    sized->engine = std::move(made).value();
+    engine::Engine& engine = *sized->engine;
     report_.machine.device = engine.info().device;
     describe_tables(engine.tables(), &report_.machine);
     TablePlaces places;
@@ -377,31 +283,47 @@ class OverheadRun {
       host.arena.pin = memory::PinPages::kTry;
       ENGRAM_RETURN_IF_ERROR(engine.open_idle_tables(host).status());
     }
-    std::optional<WorkDirectory> files;
     if (wants("V")) {
-      ENGRAM_RETURN_IF_ERROR(open_files(model, &engine, &files));
+      ENGRAM_RETURN_IF_ERROR(open_files(model, &engine, &sized->files));
       places.idle.push_back("nvme");
     }
     if (stopped()) return {};
     ArmOptions of_arms;
     of_arms.stop = options_.experiment.stop;
-    of_arms.on_share = [&](double share) { tell(point_.what, point_.share(share)); };
+    of_arms.on_share = [&](double share) { tell(measuring_.what, measuring_.share(share)); };
     Result<std::unique_ptr<EngineArms>> arms =
         EngineArms::make(&engine, places, options_.arms, of_arms);
     if (!arms.ok()) return arms.status();
+    sized->arms = std::move(arms).value();
     const std::vector<memory::TableReport> tables = engine.tables();
-    const std::string codec = tables.empty() ? "" : tables.front().codec;
+    if (!tables.empty()) sized->codec = tables.front().codec;
+    return {};
+  }
+
+  // Each workload on all these models in turns.
+  Status run_models(std::span<const SizedModel> models) {
+    std::vector<Sized> engines(models.size());
+    for (size_t i = 0; i < models.size(); ++i) {
+      ENGRAM_RETURN_IF_ERROR(start(models[i], &engines[i]));
+      if (engines[i].arms == nullptr) return {};
+    }
+    const std::string sizes =
+        models.size() == 1 ? size_text(models[0].table_parameters) : "all sizes in turns";
     for (const Workload& w : workloads_) {
       for (int turn = 0; turn < (options_.contention ? 2 : 1); ++turn) {
         if (stopped()) return {};
-        ReportPoint point;
-        point.table_parameters = model.table_parameters;
-        point.table_bytes = model.table_bytes;
-        point.table_codec = codec;
-        point.contention = turn == 1;
-        point.device_is_host = options_.device == "cpu";
-        ENGRAM_RETURN_IF_ERROR(
-            run_point(arms.value()->entries(), w, describe(w) + ", " + size, point));
+        std::vector<Measured> measured(models.size());
+        for (size_t i = 0; i < models.size(); ++i) {
+          ReportPoint& point = measured[i].point;
+          point.table_parameters = models[i].table_parameters;
+          point.table_bytes = models[i].table_bytes;
+          point.table_codec = engines[i].codec;
+          point.contention = turn == 1;
+          point.device_is_host = options_.device == "cpu";
+          measured[i].arms = engines[i].arms->entries();
+          measured[i].engine = engines[i].engine.get();
+        }
+        ENGRAM_RETURN_IF_ERROR(run_points(w, describe(w) + ", " + sizes, &measured));
       }
     }
     return {};
@@ -429,33 +351,65 @@ class OverheadRun {
     return engine->open_idle_tables(nvme).status();
   }
 
-  Status run_point(
-      const std::vector<ArmEntry>& arms,
-      const Workload& workload,
-      const std::string& what,
-      ReportPoint point) {
+  struct Measured {
+    ReportPoint point;
+    std::vector<ArmEntry> arms;
+    engine::Engine* engine = nullptr;  // whose tables they read; null: simulated
+  };
+
+  // All of them in turns; what they found goes into the report.
+  Status run_points(
+      const Workload& workload, const std::string& what, std::vector<Measured>* measured) {
+    std::vector<ArmGroup> groups;
+    for (Measured& m : *measured) {
+      groups.push_back({.arms = m.arms});
+      if (m.engine == nullptr || !options_.touch_tables) continue;
+      groups.back().before_round = [&m] {
+        const Result<engine::TableTouch> touch = m.engine->touch_tables();
+        if (touch.ok()) m.point.pages.before_rounds_s.push_back(touch.value().seconds);
+        return touch.status();
+      };
+    }
     ExperimentOptions experiment = options_.experiment;
+    const size_t turns = groups.size() * (groups.front().arms.size() + 1);
     const int rounds = experiment.rounds + experiment.warm_ups;
-    point_ = {what, 0, rounds * static_cast<int>(arms.size() + 1)};
+    measuring_ = {.what = what, .points = groups.size(), .total = rounds * static_cast<int>(turns)};
     experiment.on_measured = [&](int done, int total) {
-      point_ = {what, done, total};
-      tell(what, point_.share(0));
+      measuring_.done = done;
+      measuring_.total = total;
+      tell(what, measuring_.share(0));
     };
     std::unique_ptr<Contention> contention;
-    if (point.contention && !options_.fake) {
+    if (measured->front().point.contention && !options_.fake) {
       Result<std::unique_ptr<Contention>> started = Contention::start(kContentionBytes);
       if (!started.ok()) return started.status();
       contention = std::move(started).value();
     }
-    Result<PointResult> result = run_experiment(arms, workload, experiment);
-    if (!result.ok()) {
-      return {result.status().code(), what + ": " + result.status().message()};
+    Result<std::vector<PointResult>> results = run_experiments(groups, workload, experiment);
+    if (!results.ok()) {
+      return {results.status().code(), what + ": " + results.status().message()};
     }
-    if (contention != nullptr) point.contention_gbps = contention->gbps();
-    point.result = std::move(result).value();
-    if (point.result.rounds() == 0) return {};
-    report_.points.push_back(std::move(point));
-    if (on_point_) on_point_(report_.points.back());
+    const double contention_gbps = contention != nullptr ? contention->gbps() : 0;
+    for (size_t i = 0; i < measured->size(); ++i) {
+      Measured& m = (*measured)[i];
+      m.point.result = std::move(results.value()[i]);
+      if (m.point.result.rounds() == 0) continue;
+      m.point.contention_gbps = contention_gbps;
+      if (m.engine != nullptr) ENGRAM_RETURN_IF_ERROR(read_pages(m.engine, &m.point.pages));
+      report_.points.push_back(std::move(m.point));
+      if (on_point_) on_point_(report_.points.back());
+    }
+    return {};
+  }
+
+  static Status read_pages(engine::Engine* engine, TablePages* pages) {
+    const Result<engine::TableTouch> after = engine->touch_tables();
+    if (!after.ok()) return after.status();
+    const Result<engine::TableTouch> again = engine->touch_tables();
+    if (!again.ok()) return again.status();
+    pages->count = after.value().pages;
+    pages->after_rounds_s = after.value().seconds;
+    pages->again_s = again.value().seconds;
     return {};
   }
 
@@ -485,17 +439,19 @@ class OverheadRun {
     }
     for (const Workload& w : workloads_) {
       if (stopped()) break;
-      ReportPoint point;
-      point.device_is_host = true;
-      ENGRAM_RETURN_IF_ERROR(run_point(entries, w, describe(w), std::move(point)));
+      std::vector<Measured> measured(1);
+      measured[0].point.device_is_host = true;
+      measured[0].arms = entries;
+      ENGRAM_RETURN_IF_ERROR(run_points(w, describe(w), &measured));
     }
     report_.interrupted = stopped();
     return {};
   }
 
-  // The point that is being measured.
+  // The points that are being measured.
   struct Measuring {
     std::string what;
+    size_t points = 1;
     int done = 0;  // measurements
     int total = 1;
     double share(double of_next) const { return (done + std::min(of_next, 0.99)) / total; }
@@ -511,7 +467,7 @@ class OverheadRun {
   std::optional<WorkDirectory> work_;
   std::vector<SizedModel> models_;  // one per entry of table_parameters
   std::vector<Workload> workloads_;
-  Measuring point_;
+  Measuring measuring_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // One whole run of `engram bench overhead`: what is asked is checked before anything large is
-// taken, then for each size of the tables one engine is started and each workload measured on it.
+// taken, then each workload is measured on one engine per size of the tables. On the CPU, where
+// memory holds all of them, the sizes' rounds take turns; else one size follows another.
 #pragma once
 
 #include <atomic>
@@ -28,7 +29,10 @@ struct OverheadOptions {
   int64_t max_num_seqs = 64;
   int64_t max_num_batched_tokens = 512;
   std::string work_directory;  // for table files; empty: the system's for temporary ones
-  bool contention = false;     // every workload once more with a second stream of traffic
+  // Before each round all pages of the tables are read. A virtual machine's host may take idle
+  // memory away, and rows then wait for it, which says nothing about the tables or the engine.
+  bool touch_tables = false;
+  bool contention = false;  // every workload once more with a second stream of traffic
 
   std::vector<int> batches = {1, 4};                 // w3
   int64_t input_tokens = 512;                        // w3

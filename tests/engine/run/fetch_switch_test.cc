@@ -125,6 +125,7 @@ TEST_CASE("fetch switch: what cannot be done is refused and changes nothing", "[
       tests::start_engine(tests::small_engine(tests::checkpoint_directory("tiny-dense")));
   CHECK(dense->set_ngram_fetch("skip").code() == Code::kFailedPrecondition);
   CHECK(dense->open_idle_tables({}).status().code() == Code::kFailedPrecondition);
+  CHECK(dense->touch_tables().status().code() == Code::kFailedPrecondition);
   const std::unique_ptr<Engine> fake = make_fake_engine({}).value();
   CHECK(fake->set_ngram_fetch("skip").code() == Code::kFailedPrecondition);
 }
@@ -162,6 +163,34 @@ TEST_CASE("fetch switch: idle tables on NVMe take turns with those in memory", "
     check_same(run_all(*engine, requests), expected);
   }
   check_idle(*engine);
+}
+
+TEST_CASE("fetch switch: tables are touched wherever they lie in memory", "[switch]") {
+  const tests::TempDirectory directory;
+  tests::write_model_tables(kModel, directory.path(), {});
+  const std::unique_ptr<Engine> engine = tests::start_engine(tests::small_engine(kModel));
+  const auto pages = [&] {
+    const memory::Result<TableTouch> touch = engine->touch_tables();
+    REQUIRE(touch.ok());
+    CHECK(touch.value().seconds > 0);
+    return touch.value().pages;
+  };
+  int64_t bytes = 0;
+  for (const memory::TableReport& table : engine->tables()) bytes += table.bytes;
+  const int64_t own = pages();
+  CHECK(own >= bytes / 4096);
+  CHECK(own <= bytes / 4096 + 4);
+  memory::TableSetOptions idle;
+  idle.directory = directory.path();
+  idle.placement = "nvme";
+  idle.io = kIo;
+  REQUIRE(engine->open_idle_tables(idle).ok());
+  CHECK(pages() == own);
+  idle.placement.clear();
+  REQUIRE(engine->open_idle_tables(idle).ok());
+  CHECK(pages() == 2 * own);
+  REQUIRE(engine->exchange_tables(0).ok());
+  CHECK(pages() == 2 * own);
 }
 
 TEST_CASE("fetch switch: changed, exchanged and asked by several threads", "[switch]") {

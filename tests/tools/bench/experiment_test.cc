@@ -256,6 +256,56 @@ TEST_CASE("experiment: stopped, it keeps whole rounds only") {
   CHECK(point.value().find("D")->samples.size() == 2);
 }
 
+TEST_CASE("experiment: groups take turns round by round, each after what comes before its rounds") {
+  CountingArm d;
+  CountingArm n;
+  CountingArm other;
+  std::vector<const Arm*> log;
+  d.log = n.log = other.log = &log;
+  std::vector<size_t> measured_before;
+  const ArmGroup groups[] = {
+      {.arms = {{"D", "", true, &d}, {"N", "", false, &n}},
+       .before_round =
+           [&] {
+             measured_before.push_back(log.size());
+             return memory::Status();
+           }},
+      {.arms = {{"D", "", true, &other}}}};
+  ExperimentOptions options;
+  options.rounds = 3;
+  options.warm_ups = 1;
+  int told = 0;
+  options.on_measured = [&](int done, int total) {
+    CHECK(done == ++told);
+    CHECK(total == 20);
+  };
+  const Result<std::vector<PointResult>> points = run_experiments(groups, decode(), options);
+  REQUIRE(points.ok());
+  REQUIRE(points.value().size() == 2);
+  CHECK(points.value()[0].rounds() == 3);
+  CHECK(points.value()[1].rounds() == 3);
+  CHECK(points.value()[1].arms.size() == 1);
+  // Three measurements of the first group, then two of the second.
+  CHECK(measured_before == std::vector<size_t>{0, 5, 10, 15});
+  REQUIRE(log.size() == 20);
+  for (size_t i = 0; i < log.size(); ++i) CHECK((log[i] == &other) == (i % 5 >= 3));
+  CHECK(d.seeds == other.seeds);
+
+  std::atomic<bool> stop = false;
+  options.stop = &stop;
+  options.on_measured = [&](int done, int) { stop = done == 14; };
+  const Result<std::vector<PointResult>> stopped = run_experiments(groups, decode(), options);
+  REQUIRE(stopped.ok());
+  CHECK(stopped.value()[0].rounds() == 2);
+  CHECK(stopped.value()[1].rounds() == 1);
+  CHECK(stopped.value()[0].interrupted);
+  CHECK(stopped.value()[1].interrupted);
+
+  const ArmGroup refused = {
+      .arms = {{"D", "", true, &d}}, .before_round = [] { return memory::unavailable("not now"); }};
+  CHECK(run_experiments({&refused, 1}, decode(), {}).status().code() == memory::Code::kUnavailable);
+}
+
 TEST_CASE("experiment: what there is nothing to measure of has no rounds") {
   CountingArm n;
   CountingArm d;

@@ -46,7 +46,7 @@ struct Fixture {
 const char* const kPointKeys[] = {
     "workload",         "batch",         "input_tokens", "output_tokens",
     "table_parameters", "table_bytes",   "contention",   "arms",
-    "comparisons",      "split_percent", "quiet"};
+    "comparisons",      "split_percent", "quiet",        "table_pages"};
 const char* const kArmKeys[] = {"name",      "output_throughput", "total_throughput", "ttft_ms",
                                 "tpot_ms",   "step_ms",           "exposed_wait_us",  "rows",
                                 "bytes",     "unique_rows",       "gather_gbps",      "link_share",
@@ -125,6 +125,42 @@ TEST_CASE("overhead run: sizes, workloads, arms and contention, all in the repor
     CHECK(told);
   }
   CHECK(report["flatness"].size() == 20);
+  // Both sizes of a workload follow each other: they were measured in turns.
+  CHECK(report["settings"]["sizes_in_turns"] == true);
+  for (size_t i = 0; i < report["points"].size(); i += 2) {
+    const json& one = report["points"][i];
+    const json& other = report["points"][i + 1];
+    CHECK(one["workload"] == other["workload"]);
+    CHECK(one["batch"] == other["batch"]);
+    CHECK(one["table_parameters"] != other["table_parameters"]);
+  }
+}
+
+TEST_CASE("overhead run: tables are touched before rounds, and what that took is told") {
+  Fixture f;
+  f.options.arms = {"N", "D"};
+  f.options.batches = {1};
+  REQUIRE(f.run().ok());
+  f.options.touch_tables = true;
+  REQUIRE(f.run().ok());
+  REQUIRE(f.report.points.size() == 2);
+  const TablePages& untouched = f.report.points[0].pages;
+  const TablePages& touched = f.report.points[1].pages;
+  CHECK(untouched.count > 0);
+  CHECK(touched.count == untouched.count);
+  CHECK(untouched.before_rounds_s.empty());
+  CHECK(std::ssize(touched.before_rounds_s) == f.options.experiment.rounds + 1);
+  const json report = json::parse(overhead_json(f.report));
+  CHECK(report["points"][0]["table_pages"]["touched_before_rounds"].is_null());
+  CHECK(report["points"][0]["table_pages"]["again_ns"].get<double>() > 0);
+  CHECK(report["points"][1]["table_pages"]["touched_before_rounds"]["ms_p50"].get<double>() > 0);
+  CHECK_THAT(point_text(f.report.points[1]), Catch::Contains("tables touched before each round"));
+
+  ReportPoint point = f.report.points[0];
+  point.pages = {.count = 1000, .before_rounds_s = {}, .after_rounds_s = 1e-4, .again_s = 2e-5};
+  CHECK_THAT(point_text(point), Catch::Contains("took pages of the tables away"));
+  point.pages.after_rounds_s = 3e-5;
+  CHECK_THAT(point_text(point), !Catch::Contains("took pages"));
 }
 
 TEST_CASE("overhead run: rows and cache of other types") {
