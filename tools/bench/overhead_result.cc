@@ -123,6 +123,14 @@ Status read_quiet(const JsonCursor& at, OverheadPoint* point) {
   return read_flag(at["quiet"], &point->quiet);
 }
 
+Status read_pages(const JsonCursor& at, OverheadPoint* point) {
+  if (at.is_null()) return {};
+  ENGRAM_RETURN_IF_ERROR(at.expect_object());
+  ENGRAM_RETURN_IF_ERROR(read_flag(at["taken_away"], &point->pages_taken_away));
+  if (!at["touched_before_rounds"].is_null()) point->pages_taken_away = false;
+  return {};
+}
+
 constexpr std::array<std::string_view, 6> kArms = {"N", "Z", "H", "D", "S", "V"};
 constexpr std::array<std::string_view, 4> kParts = {
     "projections_and_gate", "launches", "exposed_wait", "interference"};
@@ -165,6 +173,7 @@ Status read_point(const JsonCursor& at, OverheadResult* result) {
         return read_number(part, &p.split_percent.back().value);
       }));
   ENGRAM_RETURN_IF_ERROR(read_quiet(at["quiet"], &p));
+  ENGRAM_RETURN_IF_ERROR(read_pages(at["table_pages"], &p));
   sort_for_people(&p);
   result->points.push_back(std::move(p));
   return {};
@@ -178,6 +187,11 @@ Status read_warnings(const JsonCursor& root, OverheadResult* result) {
   if (!scaled_down.empty()) result->warnings.push_back("Scaled down: " + scaled_down);
   if (interrupted) result->warnings.push_back("The run was interrupted: points are missing.");
   for (const OverheadPoint& point : result->points) {
+    if (point.pages_taken_away) {
+      result->warnings.push_back(
+          "The machine took pages of the tables away meanwhile: " + describe_point(point) +
+          ". Rows waited for them to come back (--touch-tables).");
+    }
     if (point.quiet) continue;
     if (!point.spread_percent) {
       result->warnings.push_back("No round was finished: " + describe_point(point) + ".");

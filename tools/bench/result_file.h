@@ -112,6 +112,7 @@ struct OverheadPoint {
   bool quiet = true;  // false, too, when the file does not know
   std::optional<double> spread_percent;
   std::optional<double> limit_percent;
+  bool pages_taken_away = false;  // of the tables, by the machine, and not touched before rounds
 };
 
 // "w3, batch 4, 512+32 tokens, table 1B, contention".

@@ -180,6 +180,22 @@ TEST_CASE("a point whose quietness nobody knows is not quiet") {
   REQUIRE(!parsed(text).overhead[0].points[0].quiet);
 }
 
+TEST_CASE("an experiment whose tables' pages were taken away says so, unless they were touched") {
+  const auto warnings = [](const std::string& pages) {
+    const std::string with = R"("table_pages":)" + pages + R"(,"quiet":{)";
+    return parsed(replaced(tests::overhead_result_json(), R"("quiet":{)", with))
+        .overhead[0]
+        .warnings;
+  };
+  REQUIRE(warnings("null").size() == 1);
+  REQUIRE(warnings(R"({"touched_before_rounds":null,"taken_away":false})").size() == 1);
+  REQUIRE(warnings(R"({"touched_before_rounds":{"ms_p50":1},"taken_away":true})").size() == 1);
+  const std::vector<std::string> two =
+      warnings(R"({"touched_before_rounds":null,"taken_away":true})");
+  REQUIRE(two.size() == 2);
+  REQUIRE(two[0].find("took pages of the tables away meanwhile: w3, batch 1") != std::string::npos);
+}
+
 TEST_CASE("errors name file, key, expected and found") {
   const std::string serve = tests::serve_result_json();
   const std::string overhead = tests::overhead_result_json();
