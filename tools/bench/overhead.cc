@@ -159,6 +159,10 @@ void add_engine_options(CLI::App* command, OverheadOptions* o, Arguments* a) {
           "own "
           "[0]")
       ->delimiter(',');
+  command->add_flag(
+      "--sizes-apart", o->sizes_apart,
+      "Measure one table size after another; else rounds of all take turns, on the CPU and where "
+      "memory holds them");
   command->add_option("--device", o->device, "cpu, cuda [cpu]")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   command->add_option("-t,--threads", o->threads, "CPU threads; 0: all usable cores [0]");

@@ -97,7 +97,7 @@ class OverheadRun {
       if (!link.ok()) return link.status();
       report_.peaks.link_gbps = link.value();
     }
-    report_.sizes_in_turns = fit_together();
+    report_.sizes_in_turns = !options_.sizes_apart && fit_together();
     if (report_.sizes_in_turns) {
       ENGRAM_RETURN_IF_ERROR(run_models(models_));
     } else {

@@ -21,6 +21,8 @@ struct OverheadOptions {
   std::vector<std::string> workloads = {"w3"};
   // Of all tables; 0: the model's own size.
   std::vector<int64_t> table_parameters = {0};
+  // One size after another, each with the memory for itself; else in turns where they fit together.
+  bool sizes_apart = false;
   std::string device = "cpu";  // or cuda
   int threads = 0;
   std::string dtype = "float32";        // activations

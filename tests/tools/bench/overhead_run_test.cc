@@ -163,6 +163,22 @@ TEST_CASE("overhead run: tables are touched before rounds, and what that took is
   CHECK_THAT(point_text(point), !Catch::Contains("took pages"));
 }
 
+TEST_CASE("overhead run: one size after another") {
+  Fixture f;
+  f.options.arms = {"N", "D"};
+  f.options.table_parameters = {0, 100000};
+  f.options.sizes_apart = true;
+  REQUIRE(f.run().ok());
+  const json report = json::parse(overhead_json(f.report));
+  CHECK(report["settings"]["sizes_in_turns"] == false);
+  std::vector<int> batches;
+  for (const json& point : report["points"]) batches.push_back(point["batch"]);
+  CHECK(batches == std::vector<int>{1, 2, 1, 2});
+  CHECK(report["points"][0]["table_parameters"] == report["points"][1]["table_parameters"]);
+  CHECK(report["points"][1]["table_parameters"] != report["points"][2]["table_parameters"]);
+  CHECK(report["flatness"].size() == 2);
+}
+
 TEST_CASE("overhead run: rows and cache of other types") {
   uint64_t bf16_rows = 0;
   for (const char* codec : {"bf16", "f8_e4m3", "f8_e4m3+ue8m0", "int4"}) {
