@@ -215,20 +215,29 @@ void LoadRun::finished(LoadStream* stream, const grpc::Status& status) {
     if (next) start(make_stream(*next), now());
     if (left_.fetch_sub(1) == 1) stop_pacing_ = true;  // no more probes
   }
-  std::shared_ptr<LoadStream> last;  // ends the stream after the lock, and after this object
+  std::shared_ptr<LoadStream> last;
+  {
+    const std::lock_guard lock(mu_);
+    if (is_probe(index)) probe_records_[index - plan_.size()] = std::move(record);
+    const auto found = live_.find(index);
+    last = std::move(found->second);
+    live_.erase(found);
+    ++ending_;
+  }
+  last.reset();
+  ended();
+}
+
+void LoadRun::ended() {
   const std::lock_guard lock(mu_);
-  if (is_probe(index)) probe_records_[index - plan_.size()] = std::move(record);
-  const auto found = live_.find(index);
-  last = std::move(found->second);
-  live_.erase(found);
-  if (live_.empty()) changed_.notify_all();
+  if (--ending_ == 0 && live_.empty()) changed_.notify_all();
 }
 
 void LoadRun::watch() {
   while (true) {
     {
       std::unique_lock lock(mu_);
-      const auto all_over = [this] { return pacing_ == 0 && live_.empty(); };
+      const auto all_over = [this] { return pacing_ == 0 && live_.empty() && ending_ == 0; };
       if (changed_.wait_for(lock, kTurn, all_over)) break;
     }
     if (options_.on_progress) options_.on_progress(progress());
@@ -274,9 +283,16 @@ void LoadRun::keep_receivers_awake() {
   };
   auto* nothing = new Nothing;
   nothing->context.TryCancel();
+  {
+    const std::lock_guard lock(mu_);
+    ++ending_;
+  }
   stubs_[0]->async()->Complete(
       &nothing->context, &nothing->request, &nothing->response,
-      [nothing](const grpc::Status&) { delete nothing; });
+      [this, nothing](const grpc::Status&) {
+        delete nothing;
+        ended();
+      });
 }
 
 void LoadRun::stop() {

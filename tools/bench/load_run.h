@@ -37,6 +37,7 @@ class LoadRun : public LoadStream::Owner {
   void finished(LoadStream* stream, const grpc::Status& status) override;
 
  private:
+  void ended();  // one of ending_
   // Requests count from 0, probes from plan_.size().
   bool is_probe(size_t index) const { return index >= plan_.size(); }
   PlannedRequest probe_of(size_t index) const;
@@ -93,6 +94,10 @@ class LoadRun : public LoadStream::Owner {
   std::condition_variable changed_;
   // Shared: a timer or stop() may cancel while gRPC ends the call.
   std::unordered_map<size_t, std::shared_ptr<LoadStream>> live_;
+  // Calls that are over but not let go of yet. gRPC's threads let go of all of theirs before run()
+  // returns: who lets go of the last channel joins those threads, which none of them can do itself
+  // (gRPC 1.51 frees the queue under it then).
+  int ending_ = 0;
   std::deque<RequestRecord> probe_records_;
   int pacing_ = 0;  // threads that send
 
